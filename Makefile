@@ -1,0 +1,31 @@
+# Each target sets itself up: a fresh clone and Python 3.11 or newer are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:
+	@echo "make setup      make .venv with the tested versions"
+	@echo "make repro      run the pipeline: from raw studies to metrics/test.json"
+	@echo "make test       run the tests"
+	@echo "make ablations  run the four rows of Table 2 as DVC experiments"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: setup
+	dvc repro
+
+test: setup
+	pytest
+
+ablations: setup
+	python -m xpronet.app.ablations
+
+.PHONY: help setup repro test ablations
