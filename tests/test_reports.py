@@ -1,0 +1,62 @@
+"""Without these, checkpoints and scores of the published code would not carry over: another text, other ids."""
+
+import hashlib
+import json
+
+import pytest
+
+from xpronet.data.reports import UNKNOWN, Vocabulary, clean_report, truncate
+
+
+@pytest.fixture(params=["iu_xray", "mimic_cxr"])
+def golden(request, shared):
+    return request.param, json.loads((shared / "golden/tokenizer" / f"{request.param}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def annotation(shared):
+    return json.loads((shared / "iu_xray/annotation.json").read_text())
+
+
+def test_cleaning_is_the_published_one(golden):
+    style, expected = golden
+    for row in expected["rows"]:
+        assert clean_report(row["report"], style) == row["cleaned"]
+
+
+def test_vocabulary_ids_and_decoding_are_the_published_ones(golden, annotation):
+    style, expected = golden
+    cleaned = {split: [clean_report(study["report"], style) for study in annotation[split]] for split in annotation}
+    vocabulary = Vocabulary.build(cleaned["train"], min_count=3)
+    assert list(vocabulary.tokens) == expected["vocab"]
+    assert vocabulary.tokens[expected["unk_idx"] - 1] == UNKNOWN
+    for row in expected["rows"]:
+        ids = vocabulary.encode(row["cleaned"])
+        assert ids == row["ids"]
+        assert vocabulary.decode(ids[1:]) == row["decoded"]
+    for case in expected["decode"]:
+        assert vocabulary.decode(case["ids"]) == case["text"]
+    for split, reports in cleaned.items():
+        ids = json.dumps([vocabulary.encode(report) for report in reports])
+        assert hashlib.sha256(ids.encode()).hexdigest() == expected["all_ids_json_sha256_by_split"][split]
+
+
+def test_enumerations_and_punctuation_go():
+    assert clean_report("1. Heart size: normal. 2. No effusion.", "iu_xray") == "heart size normal . no effusion ."
+
+
+def test_unknown_style_is_named():
+    with pytest.raises(ValueError, match="'iu-xray': expected one of iu_xray, mimic_cxr"):
+        clean_report("x", "iu-xray")
+
+
+def test_vocabulary_round_trip_and_threshold():
+    vocabulary = Vocabulary.build(["the heart is normal .", "the lungs are clear ."], min_count=2)
+    assert vocabulary.tokens == (".", UNKNOWN, "the")
+    assert vocabulary.encode("the heart .") == [0, 3, 2, 1, 0]
+    assert vocabulary.decode([3, 2, 1, 0, 3]) == "the <unk> ."
+
+
+def test_truncation_keeps_the_end():
+    assert truncate([0, 5, 6, 7, 0], 4) == [0, 5, 6, 0]
+    assert truncate([0, 5, 0], 4) == [0, 5, 0]

@@ -1,0 +1,1 @@
+"""Studies, reports and images: from raw data to tensors."""

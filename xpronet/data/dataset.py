@@ -1,0 +1,107 @@
+"""Studies as tensors: packed images, token ids and pseudo labels, padded into batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from xpronet.data.images import ImagePack, normalise
+from xpronet.data.studies import Study
+
+
+@dataclass
+class Batch:
+    images: torch.Tensor  # (B, V, 3, H, W) float32, absent views are zero
+    views: torch.Tensor  # (B, V) bool, which views are there
+    tokens: torch.Tensor  # (B, T) int64, padded with 0
+    labels: torch.Tensor  # (B, K) float32
+    positions: torch.Tensor  # (B,) int64, where the study stands in the dataset's list
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
+
+
+def image_positions(studies: Sequence[Study]) -> list[list[int]]:
+    """Where each study's images stand in a pack that was written in the order of `studies`."""
+    positions, start = [], 0
+    for study in studies:
+        positions.append(list(range(start, start + len(study.image_path))))
+        start += len(study.image_path)
+    return positions
+
+
+class StudyDataset(Dataset):
+    """Items are (pixels (V, H, W) uint8, token ids, labels (K,), position).
+
+    With `augment`, pixels are random crops that depend on seed, epoch and study only: not on the order of the studies
+    nor on the number of worker processes.
+    """
+
+    def __init__(
+        self,
+        pack: ImagePack,
+        images: Sequence[Sequence[int]],
+        *,
+        tokens: Sequence[Sequence[int]] | None = None,
+        labels: np.ndarray | None = None,
+        augment: bool = False,
+        seed: int = 0,
+    ):
+        """`images`: positions in the pack per study; `tokens`: ids per study; `labels`: (N, K)."""
+        self.pack, self.images, self.tokens, self.labels = pack, images, tokens, labels
+        self.augment, self.seed = augment, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: tuple[int, int]):
+        epoch, study = item
+        if self.augment:
+            generator = torch.Generator().manual_seed(hash((self.seed, epoch, study)))
+            views = [self.pack.random_crop(position, generator) for position in self.images[study]]
+        else:
+            views = [self.pack.square(position) for position in self.images[study]]
+        tokens = self.tokens[study] if self.tokens is not None else []
+        labels = self.labels[study] if self.labels is not None else np.zeros(0, np.float32)
+        return np.stack(views), tokens, labels, study
+
+
+class EpochSampler(Sampler):
+    """Yields (epoch, position): shuffled by seed and epoch, or in order."""
+
+    def __init__(self, size: int, *, shuffle: bool, seed: int = 0):
+        self.size, self.shuffle, self.seed, self.epoch = size, shuffle, seed, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)))
+        order = torch.randperm(self.size, generator=generator).tolist() if self.shuffle else range(self.size)
+        return iter([(self.epoch, position) for position in order])
+
+
+def collate(items: Sequence[tuple]) -> Batch:
+    pixels, tokens, labels, positions = zip(*items, strict=True)
+    count, width = max(map(len, pixels)), max(map(len, tokens))
+    views = torch.zeros(len(items), count, dtype=torch.bool)
+    images = torch.zeros(len(items), count, 3, *pixels[0].shape[1:])
+    ids = torch.zeros(len(items), width, dtype=torch.int64)
+    for row, (image, report) in enumerate(zip(pixels, tokens, strict=True)):
+        views[row, : len(image)] = True
+        images[row, : len(image)] = normalise(torch.from_numpy(image))
+        ids[row, : len(report)] = torch.tensor(report, dtype=torch.int64)
+    return Batch(images, views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions))
+
+
+def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, seed: int = 0, workers: int = 0):
+    """Batches of a dataset; set `loader.sampler.epoch` before each epoch of training."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(len(dataset), shuffle=shuffle, seed=seed),
+        collate_fn=collate,
+        num_workers=workers,
+    )

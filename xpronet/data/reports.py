@@ -1,0 +1,81 @@
+r"""Report text to token ids and back: the published cleaning and vocabulary, character for character.
+
+Rows 24 and 25 of docs/paper-and-code.md. The published character class `[.,?;*!%^&_+():-\[\]{}]` holds a range by
+accident, `:` to `[`, so that `:;<=>?@A-Z[` go and the hyphen stays. We keep it: the same string for the same input.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+Style = Literal["iu_xray", "mimic_cxr"]
+
+END = 0  # one id for start, end and padding (row 25)
+UNKNOWN = "<unk>"
+
+_PUNCTUATION = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
+_DROPPED = str.maketrans("", "", "\"/\\'")
+# Enumerations ("1. … 2. …"), in the published order of replacement.
+_ENUMERATION = [("1. ", "")] + [(f". {n}. ", ". ") for n in range(2, 6)] + [(f" {n}. ", ". ") for n in range(2, 6)]
+_REPLACEMENTS = {
+    "iu_xray": [("..", ".")] * 3 + _ENUMERATION,
+    "mimic_cxr": [("\n", " ")] + [("__", "_")] * 7 + [("  ", " ")] * 6 + [("..", ".")] * 8 + _ENUMERATION,
+}
+
+
+def clean_report(text: str, style: Style) -> str:
+    """Lower-case sentences without punctuation, joined and ended by " ."; equal to the published tokenizer's.
+
+    Raises:
+        ValueError: `style` is not "iu_xray" or "mimic_cxr".
+    """
+    if style not in _REPLACEMENTS:
+        raise ValueError(f"style {style!r}: expected one of {', '.join(_REPLACEMENTS)}")
+    for old, new in _REPLACEMENTS[style]:
+        text = text.replace(old, new)
+    sentences = text.strip().lower().split(". ")
+    return " . ".join(_clean_sentence(sentence) for sentence in sentences) + " ."
+
+
+def _clean_sentence(sentence: str) -> str:
+    return _PUNCTUATION.sub("", sentence.translate(_DROPPED).strip().lower())
+
+
+class Vocabulary:
+    """Words and their ids: ids count from 1 in sorted order, 0 is start, end and padding; rare words are `<unk>`."""
+
+    def __init__(self, tokens: Sequence[str]):
+        """`tokens` in id order, the first has id 1."""
+        if UNKNOWN not in tokens or len(set(tokens)) != len(tokens):
+            raise ValueError(f"a vocabulary needs distinct tokens, {UNKNOWN} among them")
+        self.tokens = tuple(tokens)
+        self._ids = {token: id for id, token in enumerate(self.tokens, start=1)}
+
+    @classmethod
+    def build(cls, cleaned_reports: Iterable[str], min_count: int) -> "Vocabulary":
+        """Every word that occurs at least `min_count` times in the cleaned reports, and `<unk>`."""
+        counts = Counter(word for report in cleaned_reports for word in report.split())
+        return cls(sorted({word for word, count in counts.items() if count >= min_count} | {UNKNOWN}))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, cleaned: str) -> list[int]:
+        """Token ids of a cleaned report with 0 at both ends."""
+        unknown = self._ids[UNKNOWN]
+        return [END, *(self._ids.get(word, unknown) for word in cleaned.split()), END]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words up to the first id that is not a word's; a 0 in front, as `encode` puts it, ends it too."""
+        text = ""
+        for position, id in enumerate(ids):
+            if id <= 0:
+                break
+            text += (" " if position else "") + self.tokens[id - 1]
+        return text
+
+
+def truncate(ids: Sequence[int], max_length: int) -> list[int]:
+    """At most `max_length` ids with the end kept: the published code cuts it off (row 22)."""
+    return list(ids) if len(ids) <= max_length else [*ids[: max_length - 1], END]

@@ -1,0 +1,116 @@
+"""A study and the `annotation.json` that lists them: the R2Gen form, with our own optional fields beside it.
+
+    {"train": [{"id": "CXR1", "report": "The heart …", "image_path": ["CXR1/0.png", …], "split": "train"}, …],
+     "val": […], "test": […]}
+
+Ours are `impression` (a section that labellers may read) and `state` (what a phantom was drawn from).
+"""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from xpronet.data.files import raise_all, read_json, write_json
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class Study:
+    id: str
+    split: Split
+    report: str  # the text to generate: the findings section
+    image_path: tuple[str, ...]  # one per view, relative to the image folder
+    impression: str = ""
+    state: dict[str, Any] | None = None
+
+
+def read_annotation(path: str | Path) -> list[Study]:
+    """Studies in the file's order, train first.
+
+    Raises:
+        ValueError: the file is missing or not JSON, or breaks a rule; every offending study has its own line.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not set(SPLITS) <= set(content):
+        raise ValueError(f"{path}: expected an object with the lists {', '.join(SPLITS)}")
+    studies, problems, seen = [], [], defaultdict(list)
+    for split in SPLITS:
+        if not isinstance(content[split], list):
+            raise ValueError(f"{path}: {split}: expected a list of studies")
+        for position, record in enumerate(content[split]):
+            found = _problems(record, split)
+            problems += [f"{split}[{position}]{_name(record)}: {problem}" for problem in found]
+            if not found:
+                seen[record["id"]].append(split)
+                studies.append(_study(record, split))
+    for id, splits in seen.items():
+        if len(set(splits)) > 1:
+            problems.append(f"id {id!r} is in {' and '.join(sorted(set(splits)))}: a study belongs to one split")
+        elif len(splits) > 1:
+            problems.append(f"id {id!r} stands {len(splits)} times in {splits[0]}: ids must be unique")
+    raise_all(path, problems)
+    return studies
+
+
+def write_annotation(path: str | Path, studies: list[Study]) -> None:
+    content: dict[str, list] = {split: [] for split in SPLITS}
+    for study in studies:
+        record = {key: value for key, value in asdict(study).items() if value not in ("", None)}
+        content[study.split].append(record)
+    write_json(path, content)
+
+
+def of_split(studies: list[Study], split: Split) -> list[Study]:
+    return [study for study in studies if study.split == split]
+
+
+def section(study: Study, name: Literal["findings", "impression", "both"]) -> str:
+    """The text of a study that a labeller reads."""
+    text = {"findings": study.report, "impression": study.impression, "both": f"{study.report}\n{study.impression}"}
+    return text[name].strip()
+
+
+def _study(record: dict, split: Split) -> Study:
+    return Study(
+        id=record["id"],
+        split=split,
+        report=record["report"],
+        image_path=tuple(record["image_path"]),
+        impression=record.get("impression", ""),
+        state=record.get("state"),
+    )
+
+
+def _name(record: Any) -> str:
+    return f" ({record['id']})" if isinstance(record, dict) and isinstance(record.get("id"), str) else ""
+
+
+def _problems(record: Any, split: Split) -> list[str]:
+    if not isinstance(record, dict):
+        return ["expected an object with id, report and image_path"]
+    problems = []
+    if not isinstance(record.get("id"), str) or not record["id"].strip():
+        problems.append("id must be a text that is not empty")
+    if not isinstance(record.get("report"), str) or not record["report"].strip():
+        problems.append("report is empty: give it a text or take the study out")
+    if record.get("split", split) != split:
+        problems.append(f"its field split says {record['split']!r} but it stands in {split}")
+    paths = record.get("image_path")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        problems.append("image_path must be a list of relative paths")
+    elif not paths:
+        problems.append("image_path is empty: a study needs at least one view")
+    else:
+        problems += [
+            f"image path {path!r} leaves the image folder" for path in paths if leaves_folder(PurePosixPath(path))
+        ]
+    if not isinstance(record.get("impression", ""), str):
+        problems.append("impression must be a text")
+    return problems
+
+
+def leaves_folder(path: PurePosixPath) -> bool:
+    return path.is_absolute() or ".." in path.parts
