@@ -1,0 +1,99 @@
+"""Labels arrive as the published files have them, or with a reason why not; nothing in a pickle is run."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from xpronet.data.studies import Study
+from xpronet.labels.classifier import auroc, choose_thresholds, decide
+from xpronet.labels.conditions import CONDITIONS, NO_FINDING, pseudo_labels, true_labels
+from xpronet.labels.table import ALPHABETICAL, read_labels, write_labels
+
+STUDIES = [Study(id, "train", "x", ("a.png",)) for id in ("CXR1_IM-0001", "CXR2_IM-0002-1001")]
+ROWS = {"CXR1_IM-0001": [0, 1] + [0] * 12, "CXR2_IM-0002": [0] * 13 + [1]}
+EXPECTED = np.array(list(ROWS.values()), np.float32)
+
+
+def test_csv_round_trip(tmp_path):
+    values = np.array([[0.123456789] * 14, [0, 1] * 7], np.float32)
+    write_labels(tmp_path / "l.csv", STUDIES, values)
+    np.testing.assert_allclose(read_labels(tmp_path / "l.csv", STUDIES), values, atol=5e-7)
+    assert "0,1,0,1" in (tmp_path / "l.csv").read_text()
+
+
+def test_json_is_found_by_the_first_two_parts_of_an_id_and_permuted(tmp_path):
+    shuffled = {"conditions": CONDITIONS[::-1], "labels": {id: row[::-1] for id, row in ROWS.items()}}
+    (tmp_path / "l.json").write_text(json.dumps(shuffled))
+    np.testing.assert_array_equal(read_labels(tmp_path / "l.json", STUDIES), EXPECTED)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda row: np.array(row, np.float32), tuple])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_published_pickles(tmp_path, kind, protocol):
+    (tmp_path / "l.pickle").write_bytes(pickle.dumps({id: kind(row) for id, row in ROWS.items()}, protocol=protocol))
+    np.testing.assert_array_equal(read_labels(tmp_path / "l.pickle", STUDIES), EXPECTED)
+
+
+def test_pickles_of_mimic_cxr_have_their_own_order(tmp_path):
+    row = [float(name == "Cardiomegaly") for name in ALPHABETICAL]
+    (tmp_path / "l.pickle").write_bytes(pickle.dumps({study.id: row for study in STUDIES}))
+    found = read_labels(tmp_path / "l.pickle", STUDIES, order="alphabetical")
+    assert [CONDITIONS[k] for k in found[0].nonzero()[0]] == ["Cardiomegaly"]
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("owned",))
+
+
+def test_a_pickle_runs_no_code(tmp_path, capsys):
+    (tmp_path / "l.pickle").write_bytes(pickle.dumps({"a": Evil()}))
+    with pytest.raises(ValueError, match=r"l.pickle: not a label pickle: it wants builtins.print"):
+        read_labels(tmp_path / "l.pickle", STUDIES)
+    assert "owned" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"garbage", pickle.dumps([1, 2])])
+def test_what_is_no_label_pickle_is_one_line(tmp_path, content):
+    (tmp_path / "l.pickle").write_bytes(content)
+    with pytest.raises(ValueError, match="l.pickle"):
+        read_labels(tmp_path / "l.pickle", STUDIES)
+
+
+def test_missing_studies_and_bad_rows_are_all_named(tmp_path):
+    studies = [*STUDIES, Study("C3", "val", "x", ("a.png",)), Study("C4", "val", "x", ("a.png",))]
+    rows = {**ROWS, "C4": [2] * 14, "CXR1_IM-0001": [0, 1]}
+    (tmp_path / "l.json").write_text(json.dumps({"conditions": CONDITIONS, "labels": rows}))
+    with pytest.raises(ValueError) as error:
+        read_labels(tmp_path / "l.json", studies)
+    for line in ("3 problems", "no labels for study C3", "study CXR1_IM-0001: expected 14", "C4: labels must lie"):
+        assert line in str(error.value)
+
+
+def test_uncertain_and_no_finding():
+    classes = np.zeros((3, 14), int)
+    classes[0, 1], classes[1, 4] = 3, 2
+    positive, negative = pseudo_labels(classes), pseudo_labels(classes, uncertain="negative")
+    assert positive[0].nonzero()[0].tolist() == [1]
+    assert negative[0].nonzero()[0].tolist() == [NO_FINDING]
+    assert positive[1:].sum(axis=1).tolist() == [1, 1]  # none is without a label
+
+
+def test_true_labels_only_of_phantoms():
+    assert true_labels([{"observations": ["Edema"]}, None]) is None
+    assert true_labels([{"observations": ["Edema"]}])[0].nonzero()[0].tolist() == [CONDITIONS.index("Edema")]
+
+
+def test_thresholds_and_auroc_by_hand():
+    labels, probabilities = np.zeros((4, 14)), np.zeros((4, 14))
+    labels[:, 0] = [0, 0, 1, 1]
+    probabilities[:, 0] = [0.1, 0.4, 0.35, 0.8]
+    assert auroc(labels, probabilities) == {CONDITIONS[0]: 0.75}
+    thresholds = choose_thresholds(labels, probabilities)
+    assert thresholds[0] == pytest.approx(0.35)  # F1 0.8 there, 0.67 at 0.8
+    assert (thresholds[1:] == 0.5).all()
+    decided = decide(probabilities, thresholds)
+    assert decided[:, 0].tolist() == [0, 1, 1, 1]
+    assert decided[:, NO_FINDING].tolist() == [1, 0, 0, 0]

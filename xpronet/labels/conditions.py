@@ -1,0 +1,52 @@
+"""The 14 CheXpert observations, their order, and the classes that a labeller gives each (paper §3.2, Eq. 3).
+
+The order is CheXbert's, No Finding last; row 19 of docs/paper-and-code.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+CONDITIONS = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+    "No Finding",
+)
+NO_FINDING = CONDITIONS.index("No Finding")
+
+BLANK, POSITIVE, NEGATIVE, UNCERTAIN = range(4)
+
+Uncertain = Literal["positive", "negative"]
+
+
+def pseudo_labels(classes: np.ndarray, *, uncertain: Uncertain = "positive") -> np.ndarray:
+    """Turn labeller classes (N, 14) into 0/1 pseudo labels (N, 14) float32, Eq. 3.
+
+    Uncertain counts as `uncertain` says (row 17). No Finding is forced on where nothing else is positive, so that no
+    study is without a label (rows 18 and 35); beside Support Devices it may stand, as in CheXbert.
+    """
+    labels = classes == POSITIVE
+    if uncertain == "positive":
+        labels = labels | (classes == UNCERTAIN)
+    labels[:, NO_FINDING] |= ~np.delete(labels, NO_FINDING, axis=1).any(axis=1)
+    return labels.astype(np.float32)
+
+
+def true_labels(states: Sequence[Mapping[str, Any] | None]) -> np.ndarray | None:
+    """(N, 14) float32 of what phantoms were drawn from; None where a study is no phantom."""
+    if any(state is None for state in states):
+        return None
+    rows = [[condition in state["observations"] for condition in CONDITIONS] for state in states]
+    return np.array(rows, np.float32).reshape(-1, len(CONDITIONS))
