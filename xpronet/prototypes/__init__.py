@@ -1,0 +1,1 @@
+"""Global features and the prototype matrix made of them."""
