@@ -1,0 +1,75 @@
+"""A search that is wide enough is exhaustive: it must find what trying every report finds, and greedy the greedy one."""
+
+import itertools
+
+import pytest
+import torch
+
+from xpronet.model.decoding import beam_search
+
+VOCABULARY, LENGTH = 3, 4
+
+
+def tables(batch, seed):
+    """Log-probabilities of the next token given position and last token: (batch, LENGTH, V, V)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.log_softmax(2 * torch.randn(batch, LENGTH, VOCABULARY, VOCABULARY, generator=generator), dim=-1)
+
+
+def search(table, beam_size):
+    calls = []
+
+    def step(tokens, position, parents):
+        calls.append(position)
+        rows = torch.arange(len(table)).repeat_interleave(beam_size)
+        return table[rows, position, tokens]
+
+    return beam_search(step, len(table), beam_size=beam_size, max_length=LENGTH), len(calls)
+
+
+def score(table, report):
+    last, total = 0, 0.0
+    for position, token in enumerate(report):
+        total += table[position, last, token].item()
+        last = token
+    return total
+
+
+def every_report():
+    """Reports that end with 0, and those cut at the greatest length."""
+    for length in range(LENGTH):
+        for words in itertools.product(range(1, VOCABULARY), repeat=length):
+            yield (*words, 0)
+    yield from itertools.product(range(1, VOCABULARY), repeat=LENGTH)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_wide_beam_is_exhaustive(seed):
+    table = tables(5, seed)
+    result, _ = search(table, beam_size=VOCABULARY**LENGTH)
+    for row in range(5):
+        best = max(every_report(), key=lambda report: score(table[row], report))
+        assert result.tokens[row].tolist() == list(best) + [0] * (LENGTH - len(best))
+        assert result.log_probs[row].item() == pytest.approx(score(table[row], best), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_beam_is_greedy(seed):
+    table = tables(5, seed)
+    result, _ = search(table, beam_size=1)
+    for row in range(5):
+        report, last = [], 0
+        for position in range(LENGTH):
+            last = table[row, position, last].argmax().item()
+            report.append(last)
+            if last == 0:
+                break
+        assert result.tokens[row].tolist() == report + [0] * (LENGTH - len(report))
+
+
+def test_work_stops_when_every_study_is_decided():
+    table = tables(2, 0)
+    table[:, 1:, :, 0] = 0.0  # after one word the end is certain
+    table[:, 1:, :, 1:] = -50.0
+    _, steps = search(table, beam_size=2)
+    assert steps == 2

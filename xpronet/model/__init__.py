@@ -1,0 +1,1 @@
+"""The network, its losses, decoding and checkpoints."""

@@ -1,0 +1,64 @@
+"""Beam search as in the published code (row 29): no length penalty, the best sum of log-probabilities wins.
+
+It stops as soon as no unfinished beam of any study can win: a sum of log-probabilities never grows, so a study is
+decided when its best finished report is at least as good as its best unfinished one. The reports are the same.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from xpronet.data.reports import END
+
+FINISHED = -1000.0  # what the published code subtracts from a finished beam, so that it is not extended
+
+
+class Generation(NamedTuple):
+    tokens: Tensor  # (B, max_length) int64, without the start, padded with 0
+    log_probs: Tensor  # (B,) float32, sum over the report's tokens, its end included
+
+
+def beam_search(
+    step: Callable[[Tensor, int, Tensor | None], Tensor],
+    batch: int,
+    *,
+    beam_size: int,
+    max_length: int,
+    device: torch.device | str = "cpu",
+) -> Generation:
+    """The best finished report of each study.
+
+    Args:
+        step: (newest token of each beam (B x beam,), its position, the former index of each beam or None) ->
+            log-probabilities of the next token (B x beam, V).
+        batch: number of studies B.
+    """
+    rows = torch.arange(batch, device=device)
+    past = torch.zeros(batch, beam_size, 0, dtype=torch.int64, device=device)  # tokens of each beam
+    sums = torch.full((batch, beam_size), -torch.inf, device=device)
+    sums[:, 0] = 0.0  # all beams are alike at first: one of them suffices
+    best = torch.full((batch,), -torch.inf, device=device)
+    reports = torch.zeros(batch, max_length, dtype=torch.int64, device=device)
+    newest = torch.full((batch * beam_size,), END, device=device)
+    parents = None
+    for position in range(max_length):
+        log_probs = step(newest, position, parents).view(batch, beam_size, -1)  # (B, beam, V)
+        size = log_probs.shape[-1]
+        candidates = (sums[:, :, None] + log_probs).flatten(1)  # (B, beam x V)
+        sums, chosen = candidates.topk(beam_size, dim=1)
+        beam, token = chosen // size, chosen % size  # (B, beam)
+        past = torch.cat([past[rows[:, None], beam], token[:, :, None]], dim=2)
+        ended = (token == END) | (position == max_length - 1)
+        score, winner = sums.masked_fill(~ended, -torch.inf).max(dim=1)
+        better = score > best
+        best = torch.where(better, score, best)
+        reports[better] = 0
+        reports[better, : position + 1] = past[rows[better], winner[better]]
+        sums = torch.where(ended, sums + FINISHED, sums)
+        if bool((best >= sums.max(dim=1).values).all()):
+            break
+        parents = (rows[:, None] * beam_size + beam).flatten()
+        newest = token.flatten()
+    return Generation(reports, best)

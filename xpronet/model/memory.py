@@ -1,0 +1,41 @@
+"""Cross-modal prototype querying and responding (§3.2, Eq. 9-13), as the published code computes it.
+
+Rows 1-5 and 36 of docs/paper-and-code.md: 8 heads instead of one, each head and token choosing its own top γ; a softmax
+over these γ instead of the similarities' share; a separate linear for values and one for the output; dropout on the
+weights. One module serves both modalities.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class PrototypeMemory(nn.Module):
+    def __init__(self, width: int, heads: int, gamma: int, dropout: float):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (
+            nn.Linear(width, width) for _ in range(4)
+        )  # Eq. 9: W_v, W_p; Eq. 12: W_e
+        self.heads, self.gamma = heads, gamma
+        self.dropout = nn.Dropout(dropout)
+
+    def project(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, d) -> keys and values, each (h, M, d/h): once for all studies of a batch."""
+        return self._split(self.key(prototypes)), self._split(self.value(prototypes))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Responses to the queries x (B, T, d) from the prototypes that mask (B, M) allows each study -> (B, T, d)."""
+        queries = self._split(self.query(x))  # (B, h, T, d/h)
+        scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (B, h, T, M), Eq. 10
+        scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
+        top, chosen = scores.topk(self.gamma, dim=-1)  # (B, h, T, γ)
+        exact = torch.promote_types(top.dtype, torch.float32)  # never a softmax in half precision
+        weights = self.dropout(torch.softmax(top, dim=-1, dtype=exact)).to(top.dtype)  # Eq. 11, row 2
+        # Scattered back over all prototypes the weighted sum is one matrix product, and no γ rows per token are copied.
+        spread = torch.zeros_like(scores).scatter(-1, chosen, weights)  # (B, h, T, M)
+        responses = spread @ values  # (B, h, T, d/h), Eq. 13
+        return self.out(responses.transpose(1, 2).flatten(2))  # (B, T, d)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # (…, T, d) -> (…, h, T, d/h)

@@ -1,0 +1,161 @@
+"""The Transformer encoder-decoder of the published code (§3.3, Eq. 15-16): pre-norm, post-norm of the stack.
+
+Its LayerNorm is not PyTorch's: it divides by the unbiased standard deviation with eps added to it (row 34).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.Module):
+    """scale * (x - mean) / (std + eps) + shift over the last axis, std with N - 1 (row 34)."""
+
+    def __init__(self, width: int, eps: float = 1e-6):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        return self.scale * (x - mean) / (std + self.eps) + self.shift
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention; keys and values are projected apart so that decoding can keep them."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.heads, self.dropout = heads, dropout
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, d) -> (B, h, T, d/h)
+
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, d) -> keys and values, each (B, h, S, d/h)."""
+        return self.split(self.key(memory)), self.split(self.value(memory))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """x (B, T, d), mask broadcastable to (B, h, T, S) with True where attention is allowed -> (B, T, d)."""
+        attended = F.scaled_dot_product_attention(
+            self.split(self.query(x)), keys, values, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+        )  # (B, h, T, d/h)
+        return self.out(attended.transpose(1, 2).flatten(2))  # (B, T, d)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.dropout(F.relu(self.inner(x))))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.attention = Attention(width, heads, attention_dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norms = nn.ModuleList(LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        normed = self.norms[0](x)
+        x = x + self.dropout(self.attention(normed, *self.attention.project(normed), mask))
+        return x + self.dropout(self.feed_forward(self.norms[1](x)))
+
+
+@dataclass
+class LayerCache:
+    """What one decoder layer keeps between the steps of a search."""
+
+    keys: Tensor  # (N, h, t, d/h), of the tokens so far
+    values: Tensor
+    memory_keys: Tensor  # (N, h, S, d/h), of the encoder's output
+    memory_values: Tensor
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.attention = Attention(width, heads, attention_dropout)
+        self.cross_attention = Attention(width, heads, attention_dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norms = nn.ModuleList(LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
+        normed = self.norms[0](x)
+        x = x + self.dropout(self.attention(normed, *self.attention.project(normed), mask))
+        return self._rest(x, *self.cross_attention.project(memory), memory_mask)
+
+    def step(self, x: Tensor, cache: LayerCache, memory_mask: Tensor | None) -> Tensor:
+        """One new token (N, 1, d) -> (N, 1, d); its key and value join the cache."""
+        normed = self.norms[0](x)
+        key, value = self.attention.project(normed)
+        cache.keys = torch.cat([cache.keys, key], dim=2)
+        cache.values = torch.cat([cache.values, value], dim=2)
+        x = x + self.dropout(self.attention(normed, cache.keys, cache.values, None))
+        return self._rest(x, cache.memory_keys, cache.memory_values, memory_mask)
+
+    def _rest(self, x: Tensor, memory_keys: Tensor, memory_values: Tensor, memory_mask: Tensor | None) -> Tensor:
+        x = x + self.dropout(self.cross_attention(self.norms[1](x), memory_keys, memory_values, memory_mask))
+        return x + self.dropout(self.feed_forward(self.norms[2](x)))
+
+
+class Encoder(nn.Module):
+    """Eq. 15: (B, S, d), mask (B, 1, 1, S) or None -> (B, S, d)."""
+
+    def __init__(self, layers: int, **sizes):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(**sizes) for _ in range(layers))
+        self.norm = LayerNorm(sizes["width"])
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class Decoder(nn.Module):
+    """Eq. 16: teacher forcing over a whole report, or one step at a time with a cache."""
+
+    def __init__(self, layers: int, **sizes):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(**sizes) for _ in range(layers))
+        self.norm = LayerNorm(sizes["width"])
+
+    def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, mask, memory, memory_mask)
+        return self.norm(x)
+
+    def start(self, memory: Tensor) -> list[LayerCache]:
+        """Empty caches for the memory (N, S, d)."""
+        caches = []
+        for layer in self.layers:
+            keys, values = layer.cross_attention.project(memory)
+            caches.append(LayerCache(keys[:, :, :0], values[:, :, :0], keys, values))
+        return caches
+
+    def step(self, x: Tensor, caches: list[LayerCache], memory_mask: Tensor | None) -> Tensor:
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer.step(x, cache, memory_mask)
+        return self.norm(x)
+
+
+def sine_positions(length: int, width: int) -> Tensor:
+    """(length, width) float32 table of the usual sines and cosines."""
+    position = torch.arange(length).float().unsqueeze(1)  # (length, 1)
+    frequency = torch.exp(torch.arange(0, width, 2).float() * -(math.log(10000.0) / width))  # (width / 2,)
+    table = torch.zeros(length, width)
+    table[:, 0::2] = torch.sin(position * frequency)
+    table[:, 1::2] = torch.cos(position * frequency)
+    return table

@@ -1,0 +1,27 @@
+"""The image feature extractor: a ResNet without its head (§3.1, Eq. 1)."""
+
+from torch import Tensor, nn
+
+from xpronet.labels.backbones import resnet
+from xpronet.labels.params import Backbone
+
+CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
+
+class VisualExtractor(nn.Module):
+    """Patch features of single images: (N, 3, H, W) -> (N, P, C), P = ceil(H / 32) x ceil(W / 32)."""
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        network = resnet(backbone, classes=1)
+        self.layers = nn.Sequential(*(getattr(network, name) for name in CHILDREN))  # no pooling, no classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.layers(images)  # (N, C, h, w)
+        return features.flatten(2).transpose(1, 2)  # (N, P, C)
+
+    def load_resnet(self, state: dict[str, Tensor]) -> None:
+        """Take weights under torchvision's names (layer1.0.conv1.weight for layers.4.0.conv1.weight)."""
+        for position, name in enumerate(CHILDREN):
+            part = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+            self.layers[position].load_state_dict(part)

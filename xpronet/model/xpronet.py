@@ -1,0 +1,229 @@
+"""XProNet: patch features and words query a shared prototype matrix, and their fusion feeds a Transformer (Fig. 3)."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xpronet.data.reports import END
+from xpronet.labels.backbones import WIDTH
+from xpronet.labels.params import Backbone
+from xpronet.model.decoding import Generation, beam_search
+from xpronet.model.losses import Losses, contrastive_loss, cross_entropy
+from xpronet.model.memory import PrototypeMemory
+from xpronet.model.transformer import Decoder, Encoder, sine_positions
+from xpronet.model.visual import VisualExtractor
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Every size of the network; nothing else sizes it."""
+
+    vocab_size: int  # words, <unk> among them; the output has one more: id 0
+    backbone: Backbone = "resnet101"
+    d_model: int = 512  # d, and C_P: the published code has one width for all
+    d_ff: int = 512
+    heads: int = 8
+    layers: int = 3
+    n_conditions: int = 14  # N^l = K
+    n_prototypes: int = 20  # N^p
+    d_prototype: int = 2816  # D = C_1 + C_2
+    gamma: int = 15  # γ
+    cmpnet: bool = True  # False: visual extractor and encoder-decoder only
+    dropout: float = 0.1
+    feature_dropout: float = 0.5  # after the first linear on patch features (row 8)
+    attention_dropout: float = 0.1  # row 36
+    prototype_dropout: float = 0.1
+
+    def __post_init__(self):
+        if self.d_model % self.heads:
+            raise ValueError(f"heads {self.heads} must divide d_model {self.d_model}")
+        if self.cmpnet and not 1 <= self.gamma <= self.n_conditions * self.n_prototypes:
+            raise ValueError(
+                f"gamma {self.gamma} must lie between 1 and {self.n_conditions * self.n_prototypes}, "
+                "the number of prototypes"
+            )
+
+
+class Output(NamedTuple):
+    log_probs: Tensor  # (B, T - 1, vocab_size + 1), of the token after each but the last
+    visual_responses: Tensor | None  # (B, S, d), S = V x P; None without CMPNet
+    textual_responses: Tensor | None  # (B, T - 1, d)
+    patches: Tensor | None = None  # (B, S) bool, patches of views that are there
+
+
+class Prototypes(NamedTuple):
+    """The prototype matrix as a batch of studies queries it: keys and values (h, M, d/h), mask (B, M)."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+
+class XProNet(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        d = config.d_model
+        self.visual = VisualExtractor(config.backbone)
+        self.patch_embedding = nn.Linear(WIDTH[config.backbone], d)  # row 8
+        if config.cmpnet:
+            count = config.n_conditions * config.n_prototypes
+            self.prototypes = nn.Parameter(
+                torch.randn(count, config.d_prototype) / config.d_prototype**0.5
+            )  # PM, row 21
+            self.prototype_projection = nn.Linear(config.d_prototype, d)  # Eq. 8
+            self.memory = PrototypeMemory(d, config.heads, config.gamma, config.prototype_dropout)  # Eq. 9-13
+            self.visual_fusion = nn.Linear(2 * d, d)  # Eq. 14
+            self.textual_fusion = nn.Linear(2 * d, d)
+        sizes = {
+            "width": d,
+            "heads": config.heads,
+            "hidden": config.d_ff,
+            "dropout": config.dropout,
+            "attention_dropout": config.attention_dropout,
+        }
+        self.encoder = Encoder(config.layers, **sizes)
+        self.decoder = Decoder(config.layers, **sizes)
+        self.word_embedding = nn.Embedding(config.vocab_size + 1, d)
+        self.head = nn.Linear(d, config.vocab_size + 1)
+        self.dropout = nn.Dropout(config.dropout)
+        for module in (self.encoder, self.decoder, self.word_embedding):
+            for parameter in module.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+
+    def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
+        """Teacher forcing.
+
+        Args:
+            images: (B, V, 3, H, W) float32, normalised.
+            tokens: (B, T) int64, 0 at the start, at the end and as padding.
+            labels: (B, K) 0/1, which prototypes each study may query; ignored without CMPNet.
+            views: (B, V) bool, which views are there; all where None.
+
+        Raises:
+            ValueError: a study without any label (row 35).
+        """
+        prototypes = self.query_prototypes(labels)
+        memory, patches, visual_responses = self.encode(images, prototypes, views)
+        inputs = tokens[:, :-1]
+        words, textual_responses = self.embed_words(inputs, self.positions(inputs.shape[1]), prototypes)
+        hidden = self.decoder(words, _causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d)
+        return Output(F.log_softmax(self.head(hidden), dim=-1), visual_responses, textual_responses, patches)
+
+    def generate(
+        self, images: Tensor, labels: Tensor, *, beam_size: int, max_length: int, views: Tensor | None = None
+    ) -> Generation:
+        """Reports by beam search, greedy with beam 1: the best beam of each study."""
+        if self.training:
+            raise ValueError("generate needs a model in evaluation mode: call .eval() first")
+        if beam_size < 1 or max_length < 1:
+            raise ValueError(f"beam_size {beam_size} and max_length {max_length} must be at least 1")
+        with torch.no_grad():
+            prototypes = self.query_prototypes(labels)
+            memory, patches, _ = self.encode(images, prototypes, views)
+            repeat = lambda x: x.repeat_interleave(beam_size, dim=0)  # noqa: E731
+            if prototypes is not None:
+                prototypes = prototypes._replace(mask=repeat(prototypes.mask))
+            caches = self.decoder.start(repeat(memory))
+            memory_mask = repeat(patches)[:, None, None, :]
+            table = self.positions(max_length + 1)
+
+            def step(tokens: Tensor, position: int, parents: Tensor | None) -> Tensor:
+                """(B x beam,) newest tokens -> (B x beam, V) log-probabilities; each beam goes on from its parent."""
+                if parents is not None:
+                    for cache in caches:
+                        cache.keys, cache.values = cache.keys[parents], cache.values[parents]
+                words, _ = self.embed_words(tokens[:, None], table[position], prototypes)
+                hidden = self.decoder.step(words, caches, memory_mask)[:, 0]
+                return F.log_softmax(self.head(hidden).float(), dim=-1)
+
+            return beam_search(step, len(images), beam_size=beam_size, max_length=max_length, device=images.device)
+
+    def encode(self, images: Tensor, prototypes: Prototypes | None, views: Tensor | None):
+        """-> memory (B, S, d), patches (B, S) bool, visual responses (B, S, d) or None; Eq. 1 and 9-15."""
+        features, patches = self.patch_features(images, views)
+        x = F.dropout(F.relu(self.patch_embedding(features)), self.config.feature_dropout, self.training)  # (B, S, d)
+        responses = None
+        if prototypes is not None:
+            responses = self.memory(x, *prototypes)
+            x = self.visual_fusion(torch.cat([x, responses], dim=-1))  # Eq. 14
+        x = self.dropout(x + self.positions(x.shape[1]))
+        return self.encoder(x, patches[:, None, None, :]), patches, responses
+
+    def patch_features(self, images: Tensor, views: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, V, 3, H, W) -> patch features (B, V x P, C), zero where a view is absent, and (B, V x P) bool.
+
+        In training each view is a batch of its own, so that batch norm's statistics are per view (row 33).
+        """
+        batch, count = images.shape[:2]
+        if views is None:
+            views = images.new_ones(batch, count, dtype=torch.bool)
+        images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
+        if self.training:
+            batches = [images[view][present[view]] for view in range(count) if present[view].any()]
+            found = torch.cat([self.visual(batch) for batch in batches])
+        else:
+            found = self.visual(images[present])  # (n, P, C), n views in all
+        features = found.new_zeros(count, batch, *found.shape[1:])  # (V, B, P, C)
+        features[present] = found
+        return features.transpose(0, 1).flatten(1, 2), views.repeat_interleave(found.shape[1], dim=1)
+
+    def query_prototypes(self, labels: Tensor) -> Prototypes | None:
+        """The projected prototype matrix (Eq. 8) and which of its rows each study may query."""
+        if not self.config.cmpnet:
+            return None
+        if not (labels > 0).any(dim=1).all():
+            empty = (~(labels > 0).any(dim=1)).nonzero().flatten().tolist()
+            raise ValueError(
+                f"studies {empty} of the batch have no label: set No Finding where nothing else is positive"
+            )
+        keys, values = self.memory.project(self.prototype_projection(self.prototypes))
+        return Prototypes(keys, values, (labels > 0).repeat_interleave(self.config.n_prototypes, dim=1))
+
+    def embed_words(self, tokens: Tensor, positions: Tensor, prototypes: Prototypes | None):
+        """(B, T) ids -> fused word embeddings (B, T, d), textual responses (B, T, d) or None; Eq. 9-14."""
+        words = self.dropout(self.word_embedding(tokens) * self.config.d_model**0.5 + positions)
+        if prototypes is None:
+            return words, None
+        responses = self.memory(words, *prototypes)
+        return self.textual_fusion(torch.cat([words, responses], dim=-1)), responses
+
+    def positions(self, length: int) -> Tensor:
+        return sine_positions(length, self.config.d_model).to(self.head.weight)
+
+    def losses(self, output: Output, tokens: Tensor, labels: Tensor, *, objective: "Objective") -> Losses:
+        """Eq. 17-20 for one batch."""
+        ce = cross_entropy(output.log_probs, tokens[:, 1:])
+        if output.visual_responses is None:
+            return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
+        terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs}
+        patches = output.patches.unsqueeze(-1).to(output.visual_responses.dtype)  # (B, S, 1)
+        visual = (output.visual_responses * patches).sum(dim=1) / patches.sum(dim=1)  # σ of Eq. 17, (B, d)
+        textual = output.textual_responses.mean(dim=1)  # over padding too (row 11)
+        visual_loss, textual_loss = (contrastive_loss(mean, labels, **terms) for mean in (visual, textual))
+        total = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
+        return Losses(total, ce, visual_loss, textual_loss)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The weights of Eq. 17 and 20."""
+
+    theta: float
+    alpha: float
+    lambda_visual: float
+    delta_textual: float
+    imlcs: bool = True
+
+
+def _causal(tokens: Tensor) -> Tensor:
+    """(B, T) -> (B, 1, T, T) bool: a word sees itself, what stands before it, and no padding."""
+    length = tokens.shape[1]
+    words = tokens != END
+    words[:, 0] = True
+    lower = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+    return lower & words[:, None, None, :]
