@@ -1,0 +1,101 @@
+"""Training: teacher forcing on Eq. 20, validation and epoch selection as the published code (rows 26-28)."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+import torch
+
+from xpronet.data.dataset import StudyDataset, loader
+from xpronet.data.devices import autocast
+from xpronet.data.progress import track
+from xpronet.model.losses import Losses
+from xpronet.model.xpronet import Objective, XProNet
+from xpronet.training.params import TrainParams
+
+logger = logging.getLogger(__name__)
+
+Scores = Mapping[str, float]
+
+
+def selection_score(scores: Scores) -> float:
+    """What the best epoch is chosen by on validation (row 28)."""
+    return scores["BLEU_4"] + 0.33 * scores["BLEU_1"] + 0.67 * scores["METEOR"]
+
+
+def optimiser(model: XProNet, params: TrainParams) -> torch.optim.Optimizer:
+    """Adam with two rates, one for the visual extractor (row 27)."""
+    visual = {id(parameter) for parameter in model.visual.parameters()}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in visual]
+    groups = [{"params": list(model.visual.parameters()), "lr": params.lr_visual}, {"params": rest, "lr": params.lr}]
+    return torch.optim.Adam(groups, betas=(0.9, 0.98), eps=1e-9, weight_decay=params.weight_decay, amsgrad=True)
+
+
+def decay(epoch: int, params: TrainParams) -> float:
+    """Factor of both rates in an epoch that counts from 0 (row 27)."""
+    return params.lr_decay ** (epoch // params.lr_step)
+
+
+def train(
+    model: XProNet,
+    dataset: StudyDataset,
+    params: TrainParams,
+    objective: Objective,
+    *,
+    validate: Callable[[XProNet], Scores],
+    save: Callable[[XProNet], None],
+    seed: int,
+    device: torch.device,
+    workers: int = 0,
+) -> list[dict[str, float]]:
+    """Train in place and return one row per epoch; `save` is called after each epoch that is the best so far.
+
+    Args:
+        validate: scores of the model on validation; may leave it in evaluation mode.
+
+    Raises:
+        ValueError: the loss is no longer a number.
+    """
+    torch.manual_seed(seed)
+    model.to(device)
+    model.visual.to(memory_format=torch.channels_last)
+    adam = optimiser(model, params)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda epoch: decay(epoch, params))
+    batches = loader(dataset, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers)
+    best, history = float("-inf"), []
+    for epoch in range(params.epochs):
+        batches.sampler.epoch = epoch
+        row = {"epoch": epoch + 1, "lr": schedule.get_last_lr()[-1]}
+        row |= _epoch(model, batches, adam, objective, params, device, what=f"train epoch {epoch + 1}/{params.epochs}")
+        schedule.step()
+        scores = validate(model)
+        row |= {f"val_{name}": value for name, value in scores.items()}
+        row["val_selection"] = selection_score(scores)
+        history.append(row)
+        logger.info(
+            "epoch %d: loss %.4f, validation BLEU_4 %.4f, selection %.4f",
+            *(row[name] for name in ("epoch", "total", "val_BLEU_4", "val_selection")),
+        )
+        if row["val_selection"] > best:
+            best = row["val_selection"]
+            save(model)
+    return history
+
+
+def _epoch(model, batches, adam, objective, params, device, *, what: str) -> dict[str, float]:
+    """One pass over the train split -> mean losses per study."""
+    model.train()
+    sums, count = torch.zeros(len(Losses._fields)), 0
+    for batch in track(batches, what=what, unit="batches"):
+        batch = batch.to(device)
+        with autocast(device, params.precision):
+            output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
+        losses = model.losses(output, batch.tokens, batch.labels, objective=objective)
+        adam.zero_grad()
+        losses.total.backward()
+        adam.step()
+        size = len(batch.labels)
+        sums += size * torch.stack(losses).detach().cpu()
+        count += size
+        if not torch.isfinite(sums).all():
+            raise ValueError(f"{what}: the loss is not a number any more; lower train.lr or train.lr_visual")
+    return dict(zip(Losses._fields, (sums / count).tolist(), strict=True))
