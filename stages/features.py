@@ -1,0 +1,61 @@
+"""Train split -> data/features: visual, mirrored and textual global features (§3.2, Eq. 4)."""
+
+import torch
+
+from stages.stage import Part, read, run
+from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.devices import choose
+from xpronet.data.images import ImagePack
+from xpronet.data.params import Count, Path, RuntimeParams, Strict
+from xpronet.data.studies import of_split, read_annotation
+from xpronet.labels.backbones import resnet, start_weights
+from xpronet.labels.params import Backbone
+from xpronet.prototypes import text_encoders
+from xpronet.prototypes.features import write_textual_features, write_visual_features
+from xpronet.prototypes.params import FeatureParams
+
+
+class Start(Part):
+    backbone: Backbone
+    visual_weights: Path
+
+
+class CheXbertPath(Part):
+    chexbert_path: Path | None
+
+
+class Params(Strict):
+    seed: Count
+    features: FeatureParams
+    model: Start
+    labels: CheXbertPath
+    runtime: RuntimeParams
+
+
+def main() -> None:
+    params = read(Params)
+    studies = read_annotation("data/prepared/annotation.json")
+    train = of_split(studies, "train")
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    torch.manual_seed(params.seed)
+    network = resnet(params.model.backbone, classes=1)
+    start = start_weights(
+        params.model.backbone, params.model.visual_weights, classifier="data/classifier/weights.safetensors"
+    )
+    if start is not None:
+        network.load_state_dict(start, strict=False)  # all but the head
+    write_visual_features(
+        ["data/features/visual.npy", "data/features/flipped.npy"],
+        network,
+        StudyDataset(pack, image_positions(train)),  # the train split stands first in the pack
+        backbone=params.model.backbone,
+        batch_size=params.features.batch_size,
+        device=choose(params.runtime.device),
+        workers=params.runtime.workers,
+    )
+    encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path)
+    write_textual_features("data/features/textual.npy", encoder, [study.report for study in train])
+
+
+if __name__ == "__main__":
+    run(main)

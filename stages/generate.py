@@ -1,0 +1,51 @@
+"""Model and images -> data/predictions: a report per validation and test study, under both kinds of labels (§3.3)."""
+
+import json
+
+from stages.stage import read, run
+from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.devices import choose
+from xpronet.data.files import replacing
+from xpronet.data.images import ImagePack
+from xpronet.data.params import RuntimeParams, Strict
+from xpronet.data.studies import read_annotation
+from xpronet.labels.table import read_labels
+from xpronet.model import checkpoint
+from xpronet.model.params import DecodeParams
+from xpronet.model.reports import generate_reports
+
+LABELS = {"predicted": "data/predicted_labels.csv", "reference": "data/labels.csv"}
+
+
+class Params(Strict):
+    decode: DecodeParams
+    runtime: RuntimeParams
+
+
+def main() -> None:
+    params = read(Params)
+    device = choose(params.runtime.device)
+    studies = read_annotation("data/prepared/annotation.json")
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    images = image_positions(studies)
+    model, card = checkpoint.load("data/model")
+    model.to(device)
+    for split in ("val", "test"):
+        rows = [row for row, study in enumerate(studies) if study.split == split]
+        chosen = [studies[row] for row in rows]
+        generated = {}
+        for source, path in LABELS.items():
+            dataset = StudyDataset(pack, [images[row] for row in rows], labels=read_labels(path, chosen))
+            generated[source] = generate_reports(
+                model, card.vocabulary, dataset, params.decode, device=device, workers=params.runtime.workers
+            )
+        with replacing(f"data/predictions/{split}.jsonl") as beside, open(beside, "w", encoding="utf-8") as file:
+            for row, study in enumerate(chosen):
+                record = {"id": study.id}
+                for source, (reports, log_probs) in generated.items():
+                    record[source] = {"report": reports[row], "log_prob": round(log_probs[row], 4)}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""Reports -> data/labels.csv: 14 pseudo labels per study (Eq. 2-3), and how they are spread."""
+
+import logging
+
+from stages.stage import read, run
+from xpronet.data.files import write_json
+from xpronet.data.params import Strict
+from xpronet.data.studies import read_annotation, section
+from xpronet.evaluation import clinical
+from xpronet.labels import rules
+from xpronet.labels.chexbert import CheXbert
+from xpronet.labels.conditions import pseudo_labels, true_labels
+from xpronet.labels.params import LabelParams
+from xpronet.labels.table import read_labels, write_labels
+
+
+class Params(Strict):
+    labels: LabelParams
+
+
+def main() -> None:
+    params = read(Params).labels
+    studies = read_annotation("data/prepared/annotation.json")
+    if params.labeller == "file":
+        labels = read_labels(params.file, studies, order=params.file_order)
+        labels = pseudo_labels((labels > 0).astype(int))
+    else:
+        texts = [section(study, params.section) for study in studies]
+        empty = [study.id for study, text in zip(studies, texts, strict=True) if not text]
+        if empty:
+            logging.warning(
+                "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
+            )
+        label = rules.label if params.labeller == "rules" else CheXbert.from_checkpoint(params.chexbert_path).label
+        labels = pseudo_labels(label(texts), uncertain=params.uncertain)
+    write_labels("data/labels.csv", studies, labels)
+    metrics = {"prevalence": clinical.prevalence(studies, labels)}
+    truth = true_labels([study.state for study in studies])
+    if truth is not None:
+        metrics["against_the_drawn_state"] = clinical.f1(truth, labels)
+    write_json("metrics/labels.json", metrics)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""Features and labels of the train split -> data/prototypes.safetensors: PM (14, N^p, D) (Eq. 5-7)."""
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from stages.stage import read, run
+from xpronet.data.files import replacing, write_json
+from xpronet.data.params import Count, Strict
+from xpronet.data.studies import read_annotation
+from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.table import read_labels
+from xpronet.prototypes import kmeans
+from xpronet.prototypes.params import FeatureParams, PrototypeInit
+
+
+class Params(Strict):
+    seed: Count
+    n_prototypes: Count
+    prototype_init: PrototypeInit
+    features: FeatureParams
+
+
+def main() -> None:
+    params = read(Params)
+    studies = read_annotation("data/prepared/annotation.json")
+    train = np.array([study.split == "train" for study in studies])
+    labels = read_labels("data/labels.csv", studies)[train]
+    visual, flipped, textual = (
+        np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "flipped", "textual")
+    )
+    if params.prototype_init == "random":
+        width = visual.shape[1] + textual.shape[1]
+        matrix, table = kmeans.random_matrix(len(CONDITIONS), params.n_prototypes, width, seed=params.seed), []
+    else:
+        matrix, table = kmeans.prototype_matrix(
+            visual,
+            flipped,
+            textual,
+            labels,
+            conditions=CONDITIONS,
+            n_prototypes=params.n_prototypes,
+            flips=params.features.flips,
+            seed=params.seed,
+        )
+    with replacing("data/prototypes.safetensors") as beside:
+        save_file({"prototypes": matrix}, beside)
+    write_json("metrics/prototypes.json", {"init": params.prototype_init, "shape": matrix.shape, "observations": table})
+
+
+if __name__ == "__main__":
+    run(main)

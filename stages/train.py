@@ -1,0 +1,135 @@
+"""Images, reports, labels and prototypes -> data/model, chosen on validation, and its history (Eq. 8-20)."""
+
+import csv
+import time
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+
+from stages.stage import read, run
+from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.devices import choose
+from xpronet.data.files import replacing, write_json
+from xpronet.data.images import ImagePack
+from xpronet.data.params import Count, NotNegative, Number, Positive, ReportParams, RuntimeParams, Strict
+from xpronet.data.reports import Vocabulary, clean_report, truncate
+from xpronet.data.studies import of_split, read_annotation
+from xpronet.evaluation import lexical
+from xpronet.labels.backbones import start_weights
+from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.table import read_labels
+from xpronet.model import checkpoint
+from xpronet.model.params import DecodeParams, ModelParams
+from xpronet.model.reports import generate_reports
+from xpronet.model.xpronet import ModelConfig, Objective, XProNet
+from xpronet.training.loop import train
+from xpronet.training.params import TrainParams
+
+
+class Params(Strict):
+    seed: Count
+    gamma: Count
+    theta: Positive
+    alpha: Number
+    lambda_visual: NotNegative
+    delta_textual: NotNegative
+    n_prototypes: Count
+    imlcs: bool
+    cmpnet: bool
+    formulation: Literal["official"]
+    test_labels: Literal["predicted", "reference"]
+    reports: ReportParams
+    model: ModelParams
+    train: TrainParams
+    decode: DecodeParams
+    runtime: RuntimeParams
+
+
+def main() -> None:
+    started = time.monotonic()
+    params = read(Params)
+    settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
+    studies = read_annotation("data/prepared/annotation.json")
+    splits = {split: of_split(studies, split) for split in ("train", "val")}
+    cleaned = {split: [clean_report(study.report, params.reports.style) for study in splits[split]] for split in splits}
+    vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
+    # Labels made from a validation report are read only where the parameters ask for it (row 20).
+    val_labels = "data/labels.csv" if params.test_labels == "reference" else "data/predicted_labels.csv"
+    dataset = StudyDataset(
+        pack,
+        [images[study.id] for study in splits["train"]],
+        tokens=[truncate(vocabulary.encode(report), params.reports.max_length) for report in cleaned["train"]],
+        labels=read_labels("data/labels.csv", splits["train"]),
+        augment=True,
+        seed=params.seed,
+    )
+    validation = StudyDataset(
+        pack, [images[study.id] for study in splits["val"]], labels=read_labels(val_labels, splits["val"])
+    )
+
+    torch.manual_seed(params.seed)
+    prototypes = load_file("data/prototypes.safetensors")["prototypes"]  # (K, N^p, D)
+    model = build(params, len(vocabulary), prototypes)
+    card = checkpoint.ModelCard(
+        vocabulary=vocabulary,
+        conditions=CONDITIONS,
+        style=params.reports.style,
+        resize=pack.resize,
+        crop=pack.crop,
+        beam_size=params.decode.beam_size,
+        max_length=params.decode.max_length,
+    )
+
+    def validate(model: XProNet) -> dict[str, float]:
+        reports, _ = generate_reports(model, vocabulary, validation, params.decode, **settings)
+        return lexical.score(cleaned["val"], reports)
+
+    history = train(
+        model,
+        dataset,
+        params.train,
+        Objective(params.theta, params.alpha, params.lambda_visual, params.delta_textual, params.imlcs),
+        validate=validate,
+        save=lambda model: checkpoint.save("data/model", model, card),
+        seed=params.seed,
+        **settings,
+    )
+    write_history("metrics/history.tsv", history)
+    best = max(history, key=lambda row: row["val_selection"])
+    write_json("metrics/train.json", {"best": best, "seconds": round(time.monotonic() - started)})
+
+
+def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
+    sizes = params.model.model_dump(exclude={"visual_weights"})
+    config = ModelConfig(
+        vocab_size=vocab_size,
+        n_conditions=prototypes.shape[0],
+        n_prototypes=prototypes.shape[1],
+        d_prototype=prototypes.shape[2],
+        gamma=params.gamma,
+        cmpnet=params.cmpnet,
+        **sizes,
+    )
+    model = XProNet(config)
+    start = start_weights(
+        config.backbone, params.model.visual_weights, classifier="data/classifier/weights.safetensors"
+    )
+    if start is not None:
+        model.visual.load_resnet(start)
+    if config.cmpnet:
+        model.prototypes.data.copy_(prototypes.flatten(0, 1))
+    return model
+
+
+def write_history(path: str, history: list[dict[str, float]]) -> None:
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+
+
+if __name__ == "__main__":
+    run(main)

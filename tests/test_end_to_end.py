@@ -1,0 +1,151 @@
+"""The whole pipeline on a miniature phantom, as a stranger runs it: DVC, every stage, from nothing to a metrics table."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xpronet.model import checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+MINIATURE = {
+    "gamma": 3,
+    "n_prototypes": 4,
+    "phantom": {"train": 24, "val": 6, "test": 6, "size": 96},
+    "images": {"resize": 72, "crop": 64},
+    "reports": {"min_count": 2, "max_length": 40},
+    "classifier": {"epochs": 1, "batch_size": 8},
+    "model": {"d_model": 32, "d_ff": 32, "layers": 1},
+    "train": {"epochs": 2, "batch_size": 8},
+    "decode": {"beam_size": 2, "max_length": 20},
+    "evaluate": {"constant_candidates": 5},
+    "runtime": {"device": "cpu", "workers": 0},
+}
+SCORES = {"BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr"}
+
+
+class Project:
+    """A copy of the project in a git repository of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("xpronet", "stages", "presets"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        self.configure({})
+        self.run("git", "init", "--quiet")
+
+    def configure(self, changes: dict) -> None:
+        """Write params.yaml: the phantom preset, the miniature's sizes, and these changes."""
+        params = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+        for source in (MINIATURE, changes):
+            for key, value in source.items():
+                params[key] = {**params[key], **value} if isinstance(value, dict) else value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Output of a command that must end with `code`."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def json(self, path: str):
+        return json.loads((self.folder / path).read_text())
+
+    def sha256(self, path: str) -> str:
+        return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
+
+    def changed(self) -> set[str]:
+        """Stages whose own dependencies or parameters differ from the last run, `check` aside."""
+        return set(json.loads(self.run("dvc", "status", "--json").splitlines()[0])) - {"check"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.run("dvc", "repro")
+    return project
+
+
+def test_every_study_has_scores_under_both_kinds_of_labels_and_a_floor(project):
+    for split in ("val", "test"):
+        metrics = project.json(f"metrics/{split}.json")
+        for scores in (metrics["predicted"], metrics["reference"], metrics["floors"]["constant"]):
+            assert set(scores) >= SCORES
+            assert all(0 <= scores[name] <= (10 if name == "CIDEr" else 1) for name in SCORES)
+        assert metrics["studies"] == 6
+        lines = (project.folder / f"data/predictions/{split}.jsonl").read_text().splitlines()
+        ids = {study["id"] for study in project.json("data/prepared/annotation.json")[split]}
+        assert {json.loads(line)["id"] for line in lines} == ids
+    assert project.json("metrics/labels.json")["against_the_drawn_state"]["macro_F1"] > 0.5
+    history = (project.folder / "metrics/history.tsv").read_text().splitlines()
+    assert len(history) == 1 + MINIATURE["train"]["epochs"]
+
+
+def test_the_model_folder_is_whole(project):
+    model, card = checkpoint.load(project.folder / "data/model")
+    assert model.config.gamma == MINIATURE["gamma"]
+    assert card.max_length == MINIATURE["decode"]["max_length"]
+
+
+def test_nothing_runs_twice(project):
+    assert "Data and pipelines are up to date" in project.run("dvc", "repro")
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"gamma": 4}, {"train"}),
+        ({"theta": 1.75}, {"train"}),
+        ({"imlcs": False}, {"train"}),
+        ({"cmpnet": False}, {"train"}),
+        ({"prototype_init": "random"}, {"prototypes"}),
+        ({"evaluate": {"constant_candidates": 6}}, {"evaluate"}),
+        ({"runtime": {"workers": 1}}, set()),
+    ],
+)
+def test_a_parameter_reruns_what_reads_it_and_what_follows(project, changes, stages):
+    project.configure(changes)
+    try:
+        assert project.changed() == stages
+    finally:
+        project.configure({})
+
+
+def test_the_same_parameters_give_the_same_bytes(project):
+    paths = ["data/prototypes.safetensors", "data/model/weights.safetensors", "data/predictions/test.jsonl"]
+    before = [project.sha256(path) for path in paths]
+    for stage in ("prototypes", "train", "generate"):
+        project.run(sys.executable, "-m", f"stages.{stage}")
+    assert [project.sha256(path) for path in paths] == before
+
+
+def test_a_wrong_parameter_stops_the_run_before_any_work(project):
+    project.configure({"gamma": 5})
+    try:
+        output = project.run("dvc", "repro", code=255)
+        assert "gamma 5 must not exceed n_prototypes 4" in output
+        assert "Traceback" not in output
+        assert "Running stage 'train'" not in output
+    finally:
+        project.configure({})
+
+
+def test_a_dataset_that_is_not_there_is_a_clear_line(project):
+    project.configure({"dataset": "iu_xray", "source": "data/raw/none.json", "images": {"folder": "data/raw/none"}})
+    try:
+        output = project.run("dvc", "repro", code=255)
+        assert "source = 'data/raw/none.json': no such file or folder" in output
+        assert (project.folder / "data/prepared/annotation.json").is_file()  # nothing was deleted
+    finally:
+        project.configure({})

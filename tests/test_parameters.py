@@ -1,0 +1,118 @@
+"""A typing error in params.yaml costs a second and one line, not a night of training with the default."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.check import Params
+from stages.stage import Part, load_yaml, validate
+
+PRESETS = Path(__file__).resolve().parents[1] / "presets"
+
+
+def preset(name="phantom"):
+    return yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+
+
+def change(content, key, value):
+    group, _, name = key.rpartition(".")
+    (content[group] if group else content)[name] = value
+    return content
+
+
+@pytest.mark.parametrize("name", ["phantom", "iu_xray", "mimic_cxr"])
+def test_presets_are_valid(name):
+    assert validate(Params, preset(name)).dataset == name
+
+
+def test_presets_have_the_published_hyper_parameters():
+    """Rows 10, 12, 27 and 36 of docs/paper-and-code.md."""
+    iu, mimic = (validate(Params, preset(name)) for name in ("iu_xray", "mimic_cxr"))
+    for params in (iu, mimic):
+        assert (params.gamma, params.alpha, params.lambda_visual, params.delta_textual) == (15, 0.4, 1.0, 0.1)
+        assert (params.n_prototypes, params.train.epochs, params.train.lr_decay) == (20, 30, 0.8)
+        assert params.train.weight_decay == 5e-5
+        assert (params.images.resize, params.images.crop, params.decode.beam_size) == (256, 224, 3)
+        model = params.model
+        assert (model.backbone, model.d_model, model.d_ff, model.heads, model.layers) == ("resnet101", 512, 512, 8, 3)
+        assert (model.attention_dropout, model.prototype_dropout) == (0.1, 0.1)
+        assert params.test_labels == "predicted"
+    assert (iu.theta, iu.train.lr_visual, iu.train.lr, iu.train.lr_step, iu.train.batch_size) == (1.5, 1e-3, 2e-3, 10, 16)
+    assert (mimic.theta, mimic.train.lr_visual, mimic.train.lr) == (1.75, 5e-5, 1e-4)
+    assert (mimic.train.lr_step, mimic.train.batch_size, mimic.reports.max_length) == (3, 64, 100)
+    assert (iu.reports.min_count, iu.reports.max_length, mimic.reports.min_count) == (3, 60, 10)
+
+
+def test_phantom_s_gamma_is_its_own():
+    """The README's `dvc exp run -S gamma=15` must be a real experiment."""
+    assert validate(Params, preset()).gamma != 15
+    assert validate(Params, change(preset(), "gamma", 15)).gamma == 15
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("gamma", "ten", "gamma = 'ten': Input should be a valid integer"),
+        ("gamma", "15", "gamma = '15': Input should be a valid integer"),
+        ("gamma", 1.5, "gamma = 1.5: Input should be a valid integer"),
+        ("gamma", 0, "gamma = 0: Input should be greater than or equal to 1"),
+        ("gamma", 17, "gamma 17 must not exceed n_prototypes 16"),
+        ("gama", 15, "gama = 15: no such parameter"),
+        ("train.learning_rate", 0.1, "train.learning_rate = 0.1: no such parameter"),
+        ("train.lr", "fast", "train.lr = 'fast': Input should be a valid number"),
+        ("train.lr", -1.0, "train.lr = -1.0: Input should be greater than 0"),
+        ("train.lr", float("nan"), "train.lr = nan: Input should be"),
+        ("imlcs", "no", "imlcs = 'no': Input should be a valid boolean"),
+        ("imlcs", 1, "imlcs = 1: Input should be a valid boolean"),
+        ("prototype_init", "k-means", "prototype_init = 'k-means': Input should be 'kmeans' or 'random'"),
+        ("train", None, "train = None: Input should be"),
+        ("images.crop", 512, "images: crop 512 must not exceed resize 128"),
+        ("model.heads", 7, "model: heads 7 must divide d_model 256"),
+        ("labels.labeller", "chexbert", "labels: labeller chexbert needs chexbert_path"),
+        ("labels.labeller", "file", "labels: labeller file needs file"),
+        ("features.text_encoder", "chexbert", "features.text_encoder chexbert needs labels.chexbert_path"),
+        ("images.folder", "pictures", "images.folder must be null for phantom"),
+        ("model.backbone", "resnet50", "model.visual_weights classifier needs model.backbone resnet50"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_key_value_and_rule(key, value, line):
+    with pytest.raises(ValueError) as error:
+        validate(Params, change(preset(), key, value))
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_mistakes_come_at_once():
+    content = change(change(preset(), "gamma", "x"), "train.epochs", 0)
+    del content["theta"]
+    with pytest.raises(ValueError) as error:
+        validate(Params, content)
+    assert str(error.value).count("\n") == 2
+    assert "theta: Field required" in str(error.value)
+
+
+def test_an_exponent_without_a_point_is_a_number():
+    """DVC writes 5e-05 for -S train.lr=5e-5, which YAML 1.1 reads as text."""
+    content = change(preset(), "train.lr", yaml.safe_load("5e-05"))
+    assert isinstance(content["train"]["lr"], str)
+    assert validate(Params, content).train.lr == 5e-5
+
+
+def test_some_keys_of_a_group():
+    class Some(Part):
+        beam_size: int
+
+    assert validate(Some, {"beam_size": 3, "max_length": 5}).beam_size == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("a: [", "not YAML"), ("- 1", "expected keys and values"), (None, "copy one from presets/")]
+)
+def test_a_broken_file_is_one_line(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_yaml(path)
+    assert "\n" not in str(error.value)
