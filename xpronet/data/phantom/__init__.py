@@ -1,0 +1,1 @@
+"""The embedded dataset: procedural chest radiographs and their reports."""
