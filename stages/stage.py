@@ -60,7 +60,7 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main()
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # a mistake of the user's, or a machine that lacks something
         if os.environ.get("XPRONET_DEBUG"):
             raise
         sys.exit(str(error))

@@ -16,6 +16,7 @@ from xpronet.data.params import Count, NotNegative, Number, Positive, ReportPara
 from xpronet.data.reports import Vocabulary, clean_report, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import lexical
+from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels.backbones import start_weights
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
@@ -85,18 +86,19 @@ def main() -> None:
 
     def validate(model: XProNet) -> dict[str, float]:
         reports, _ = generate_reports(model, vocabulary, validation, params.decode, **settings)
-        return lexical.score(cleaned["val"], reports)
+        return lexical.score(cleaned["val"], reports, meteor=meteor)
 
-    history = train(
-        model,
-        dataset,
-        params.train,
-        Objective(params.theta, params.alpha, params.lambda_visual, params.delta_textual, params.imlcs),
-        validate=validate,
-        save=lambda model: checkpoint.save("data/model", model, card),
-        seed=params.seed,
-        **settings,
-    )
+    with running_meteor() as meteor:
+        history = train(
+            model,
+            dataset,
+            params.train,
+            Objective(params.theta, params.alpha, params.lambda_visual, params.delta_textual, params.imlcs),
+            validate=validate,
+            save=lambda model: checkpoint.save("data/model", model, card),
+            seed=params.seed,
+            **settings,
+        )
     write_history("metrics/history.tsv", history)
     best = max(history, key=lambda row: row["val_selection"])
     write_json("metrics/train.json", {"best": best, "seconds": round(time.monotonic() - started)})

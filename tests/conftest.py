@@ -1,10 +1,18 @@
 """Fixtures that many tests share."""
 
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +21,49 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared: the published numbers and real IU-Xray studies are not part of the project")
     return SHARED
+
+
+class Project:
+    """A copy of the project in a git repository of its own, with a preset and changes to it."""
+
+    def __init__(self, folder: Path, preset: str, changes: dict):
+        self.folder, self.preset, self.changes = folder, preset, changes
+        for name in ("xpronet", "stages", "presets"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        self.configure({})
+        self.run("git", "init", "--quiet")
+
+    def configure(self, changes: dict) -> None:
+        """Write params.yaml: the preset, the project's changes, and these."""
+        params = yaml.safe_load((ROOT / f"presets/{self.preset}.yaml").read_text())
+        for source in (self.changes, changes):
+            for key, value in source.items():
+                params[key] = {**params[key], **value} if isinstance(value, dict) else value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Output of a command that must end with `code`."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def json(self, path: str):
+        return json.loads((self.folder / path).read_text())
+
+    def sha256(self, path: str) -> str:
+        return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
+
+    def changed(self) -> set[str]:
+        """Stages whose own dependencies or parameters differ from the last run, `check` aside."""
+        return set(json.loads(self.run("dvc", "status", "--json").splitlines()[0])) - {"check"}
+
+
+@pytest.fixture(scope="module")
+def new_project(tmp_path_factory):
+    """new_project(preset, changes) -> Project"""
+    return lambda preset, changes: Project(tmp_path_factory.mktemp("project"), preset, changes)

@@ -1,4 +1,4 @@
-"""A search that is wide enough is exhaustive: it must find what trying every report finds, and greedy the greedy one."""
+"""A search that is wide enough is exhaustive: it must find what trying every report finds; one beam is greedy."""
 
 import itertools
 

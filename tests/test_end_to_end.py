@@ -1,19 +1,12 @@
-"""The whole pipeline on a miniature phantom, as a stranger runs it: DVC, every stage, from nothing to a metrics table."""
+"""The whole pipeline on a miniature phantom, as a stranger runs it: from nothing to a metrics table."""
 
-import hashlib
 import json
-import os
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from xpronet.model import checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
 MINIATURE = {
     "gamma": 3,
     "n_prototypes": 4,
@@ -30,49 +23,9 @@ MINIATURE = {
 SCORES = {"BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr"}
 
 
-class Project:
-    """A copy of the project in a git repository of its own."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for name in ("xpronet", "stages", "presets"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-        self.configure({})
-        self.run("git", "init", "--quiet")
-
-    def configure(self, changes: dict) -> None:
-        """Write params.yaml: the phantom preset, the miniature's sizes, and these changes."""
-        params = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
-        for source in (MINIATURE, changes):
-            for key, value in source.items():
-                params[key] = {**params[key], **value} if isinstance(value, dict) else value
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
-
-    def run(self, *command: str, code: int = 0) -> str:
-        """Output of a command that must end with `code`."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout + done.stderr
-
-    def json(self, path: str):
-        return json.loads((self.folder / path).read_text())
-
-    def sha256(self, path: str) -> str:
-        return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
-
-    def changed(self) -> set[str]:
-        """Stages whose own dependencies or parameters differ from the last run, `check` aside."""
-        return set(json.loads(self.run("dvc", "status", "--json").splitlines()[0])) - {"check"}
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    project = Project(tmp_path_factory.mktemp("project"))
+def project(new_project):
+    project = new_project("phantom", MINIATURE)
     project.run("dvc", "repro")
     return project
 

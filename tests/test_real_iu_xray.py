@@ -1,0 +1,58 @@
+"""Real radiographs, reports and labels go the whole way: the IU-Xray preset as one would use it, only smaller."""
+
+import json
+
+import pytest
+
+from xpronet.data.reports import Vocabulary, clean_report
+from xpronet.data.studies import of_split, read_annotation
+from xpronet.labels.conditions import NO_FINDING
+from xpronet.labels.table import read_labels
+
+
+@pytest.fixture(scope="module")
+def project(shared, new_project):
+    real = shared / "iu_xray"
+    project = new_project(
+        "iu_xray",
+        {
+            "source": str(real / "annotation_subset.json"),
+            "images": {"folder": str(real / "images")},
+            "labels": {"labeller": "file", "file": str(real / "labels_chexbert.json"), "chexbert_path": None},
+            "features": {"text_encoder": "minilm"},
+            "classifier": {"backbone": "resnet18", "weights": "random", "epochs": 1, "batch_size": 4},
+            "model": {"visual_weights": "random"},
+            "train": {"epochs": 1, "batch_size": 4, "precision": "bf16"},
+            "decode": {"max_length": 20},
+            "runtime": {"device": "cpu", "workers": 0},
+        },
+    )
+    project.run("dvc", "repro")
+    return project
+
+
+def test_real_studies_go_from_files_to_scores(project):
+    metrics = project.json("metrics/test.json")
+    assert metrics["studies"] == 4
+    for scores in (metrics["predicted"], metrics["reference"], metrics["floors"]["constant"]):
+        assert 0 <= scores["BLEU_4"] <= 1
+    sizes = project.json("data/model/model.json")["sizes"]
+    assert (sizes["backbone"], sizes["d_model"], sizes["n_prototypes"], sizes["gamma"]) == ("resnet101", 512, 20, 15)
+
+
+def test_studies_of_one_and_of_two_views_are_packed(project):
+    annotation = project.json("data/prepared/annotation.json")
+    views = [len(study["image_path"]) for split in annotation.values() for study in split]
+    assert sorted(set(views)) == [1, 2]
+    assert len(project.json("data/prepared/images.json")["images"]) == sum(views) == 36
+
+
+def test_every_published_report_and_label_is_read(shared):
+    studies = read_annotation(shared / "iu_xray/annotation.json")
+    assert [len(of_split(studies, split)) for split in ("train", "val", "test")] == [2069, 296, 590]
+    train = [clean_report(study.report, "iu_xray") for study in of_split(studies, "train")]
+    assert len(Vocabulary.build(train, min_count=3)) == 760
+    labels = read_labels(shared / "iu_xray/labels_chexbert.json", studies)
+    published = json.loads((shared / "iu_xray/labels_chexbert.json").read_text())["labels"]
+    assert labels.sum() == sum(map(sum, (published["-".join(study.id.split("-")[:2])] for study in studies)))
+    assert 0.5 < labels[:, NO_FINDING].mean() < 1
