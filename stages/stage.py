@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -58,8 +59,10 @@ def read(model: type[Params]) -> Params:
 def run(main: Callable[[], None]) -> None:
     """Run a stage; set XPRONET_DEBUG=1 to see where a mistake was noticed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    started = time.monotonic()
     try:
         main()
+        logging.info("done in %.0f s", time.monotonic() - started)
     except (ValueError, OSError) as error:  # a mistake of the user's, or a machine that lacks something
         if os.environ.get("XPRONET_DEBUG"):
             raise

@@ -25,17 +25,22 @@ class PrototypeMemory(nn.Module):
         return self._split(self.key(prototypes)), self._split(self.value(prototypes))
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Responses to the queries x (B, T, d) from the prototypes that mask (B, M) allows each study -> (B, T, d)."""
-        queries = self._split(self.query(x))  # (B, h, T, d/h)
-        scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (B, h, T, M), Eq. 10
-        scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
-        top, chosen = scores.topk(self.gamma, dim=-1)  # (B, h, T, γ)
+        """Responses to the queries x (B, T, d) from the prototypes that mask (B, M) allows each study -> (B, T, d).
+
+        Heads come first: the keys and values, which all studies share, are then multiplied as they are, without a copy
+        per study.
+        """
+        size = x.shape[:2]
+        queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h)
+        scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (h, B x T, M), Eq. 10
+        scores = scores.unflatten(1, size).masked_fill(~mask[None, :, None, :], -torch.inf)  # (h, B, T, M)
+        top, chosen = scores.topk(self.gamma, dim=-1)  # (h, B, T, γ)
         exact = torch.promote_types(top.dtype, torch.float32)  # never a softmax in half precision
         weights = self.dropout(torch.softmax(top, dim=-1, dtype=exact)).to(top.dtype)  # Eq. 11, row 2
         # Scattered back over all prototypes the weighted sum is one matrix product, and no γ rows per token are copied.
-        spread = torch.zeros_like(scores).scatter(-1, chosen, weights)  # (B, h, T, M)
-        responses = spread @ values  # (B, h, T, d/h), Eq. 13
-        return self.out(responses.transpose(1, 2).flatten(2))  # (B, T, d)
+        spread = torch.zeros_like(scores).scatter(-1, chosen, weights)  # (h, B, T, M)
+        responses = spread.flatten(1, 2) @ values  # (h, B x T, d/h), Eq. 13
+        return self.out(responses.transpose(0, 1).flatten(1)).unflatten(0, size)  # (B, T, d)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # (…, T, d) -> (…, h, T, d/h)
+        return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (N, d) -> (h, N, d/h)
