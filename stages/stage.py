@@ -1,10 +1,12 @@
 """What every stage does: read its parameters, log, and turn a user's mistake into one line."""
 
+import fcntl
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,9 +63,27 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     started = time.monotonic()
     try:
-        main()
+        with only_one():
+            main()
         logging.info("done in %.0f s", time.monotonic() - started)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing half-written is left, run it again")
     except (ValueError, OSError) as error:  # a mistake of the user's, or a machine that lacks something
         if os.environ.get("XPRONET_DEBUG"):
             raise
         sys.exit(str(error))
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """A killed dvc leaves its stage running: refuse to start a second one in the same folder."""
+    path = Path("data/.lock")
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                "another stage is still running in this folder: end its `python -m stages.…` first"
+            ) from None
+        yield

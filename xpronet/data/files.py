@@ -14,17 +14,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` (same suffix) to write a file or folder to; it takes its place only on success."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    _remove(beside)  # of a run that was killed
     try:
         yield beside
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(beside, path)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
+        _remove(beside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: Any) -> None:

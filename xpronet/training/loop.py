@@ -27,7 +27,9 @@ def optimiser(model: XProNet, params: TrainParams) -> torch.optim.Optimizer:
     visual = {id(parameter) for parameter in model.visual.parameters()}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in visual]
     groups = [{"params": list(model.visual.parameters()), "lr": params.lr_visual}, {"params": rest, "lr": params.lr}]
-    return torch.optim.Adam(groups, betas=(0.9, 0.98), eps=1e-9, weight_decay=params.weight_decay, amsgrad=True, fused=True)
+    return torch.optim.Adam(
+        groups, betas=(0.9, 0.98), eps=1e-9, weight_decay=params.weight_decay, amsgrad=True, fused=True
+    )
 
 
 def decay(epoch: int, params: TrainParams) -> float:
