@@ -1,5 +1,7 @@
 """Raw studies -> data/prepared: annotation.json, the packed images and their index (paper §4, Datasets)."""
 
+import os
+
 from stages.stage import read, run
 from xpronet.data import packing
 from xpronet.data.params import Count, Dataset, ImageParams, Path, PhantomParams, RuntimeParams, Strict
@@ -28,7 +30,7 @@ def main() -> None:
         "data/prepared/images.json",
         resize=params.images.resize,
         crop=params.images.crop,
-        workers=params.runtime.workers,
+        workers=params.runtime.workers or os.cpu_count(),
     )
     write_annotation("data/prepared/annotation.json", studies)
 

@@ -62,4 +62,4 @@ class RuntimeParams(Strict):
     """Group `runtime`: what must never rerun a stage, and so must never change a result."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    workers: Annotated[int, Field(ge=0)]  # processes that load data
+    workers: Annotated[int, Field(ge=0)]  # processes that load data; 0: one, and packing on all cores

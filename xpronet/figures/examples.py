@@ -56,4 +56,4 @@ def examples(folder: Path, *, count: int) -> Image.Image:
 
 if __name__ == "__main__":
     with replacing(sys.argv[1]) as beside:
-        examples(Path("data"), count=4).save(beside, optimize=True)
+        examples(Path("data"), count=4).quantize(128).save(beside, optimize=True)
