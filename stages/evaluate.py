@@ -1,12 +1,14 @@
 """Predictions -> metrics/{val,test}.json: scores under both kinds of labels, and the floors (§4, Tables 1 and 2)."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 
 from stages.stage import Part, read, run
 from xpronet.data.files import write_json
 from xpronet.data.params import Strict
 from xpronet.data.reports import Style, clean_report
-from xpronet.data.studies import of_split, read_annotation
+from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.evaluation import lexical
 from xpronet.evaluation.floors import best_constant
 from xpronet.evaluation.meteor import running_meteor
@@ -27,30 +29,33 @@ class Params(Strict):
 def main() -> None:
     params = read(Params)
     studies = read_annotation("data/prepared/annotation.json")
+    splits = {split: of_split(studies, split) for split in SPLITS}
     reports = {
-        split: [clean_report(study.report, params.reports.style) for study in of_split(studies, split)]
-        for split in ("train", "val", "test")
+        split: [clean_report(study.report, params.reports.style) for study in chosen]
+        for split, chosen in splits.items()
     }
     constant = best_constant(reports["train"], reports["val"], limit=params.evaluate.constant_candidates)
     with running_meteor() as meteor:
         for split in ("val", "test"):
-            chosen, references = of_split(studies, split), reports[split]
-            with open(f"data/predictions/{split}.jsonl", encoding="utf-8") as file:
-                predictions = {record["id"]: record for record in map(json.loads, file)}
-            metrics = {}
-            for source in ("predicted", "reference"):
-                hypotheses = [predictions[study.id][source]["report"] for study in chosen]
-                metrics[source] = lexical.score(references, hypotheses, meteor=meteor)
-                metrics[source]["distinct_reports"] = len(set(hypotheses))
-            metrics["floors"] = {"constant": lexical.score(references, [constant] * len(references), meteor=meteor)}
-            labels = read_labels("data/labels.csv", chosen)
-            probabilities = read_labels("data/predicted_probabilities.csv", chosen)
-            metrics["classifier"] = {
-                "macro_AUROC": macro_auroc(labels, probabilities),
-                "AUROC": auroc(labels, probabilities),
-            }
-            metrics["studies"] = len(chosen)
-            write_json(f"metrics/{split}.json", metrics)
+            score = partial(lexical.score, reports[split], meteor=meteor)
+            write_json(f"metrics/{split}.json", evaluate(splits[split], predictions(split), constant, score))
+
+
+def predictions(split: str) -> dict[str, dict]:
+    with open(f"data/predictions/{split}.jsonl", encoding="utf-8") as file:
+        return {record["id"]: record for record in map(json.loads, file)}
+
+
+def evaluate(studies: list[Study], predicted: dict[str, dict], constant: str, score: Callable) -> dict:
+    metrics: dict = {"studies": len(studies)}
+    for source in ("predicted", "reference"):
+        hypotheses = [predicted[study.id][source]["report"] for study in studies]
+        metrics[source] = {**score(hypotheses), "distinct_reports": len(set(hypotheses))}
+    metrics["floors"] = {"constant": score([constant] * len(studies))}
+    labels = read_labels("data/labels.csv", studies)
+    probabilities = read_labels("data/predicted_probabilities.csv", studies)
+    metrics["classifier"] = {"macro_AUROC": macro_auroc(labels, probabilities), "AUROC": auroc(labels, probabilities)}
+    return metrics
 
 
 if __name__ == "__main__":
