@@ -30,7 +30,7 @@ class Project:
         self.folder, self.preset, self.changes = folder, preset, changes
         for name in ("xpronet", "stages", "presets"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self.configure({})

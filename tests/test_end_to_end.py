@@ -1,6 +1,7 @@
 """The whole pipeline on a miniature phantom, as a stranger runs it: from nothing to a metrics table."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -53,6 +54,8 @@ def test_the_model_folder_is_whole(project):
 
 def test_nothing_runs_twice(project):
     assert "Data and pipelines are up to date" in project.run("dvc", "repro")
+    shutil.rmtree(project.folder / "xpronet/data/phantom/__pycache__", ignore_errors=True)  # as in dvc exp run --temp
+    assert project.changed() == set()
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,17 @@ def test_gradients_reach_every_parameter(batch):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+def test_bf16_keeps_softmaxes_and_losses_in_float32(model, batch):
+    images, tokens, labels = batch
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(images, tokens, labels)
+    losses = model.losses(output, tokens, labels, objective=OBJECTIVE)
+    assert {output.log_probs.dtype, *(loss.dtype for loss in losses)} == {torch.float32}
+    torch.testing.assert_close(output.log_probs.exp().sum(dim=-1), torch.ones(3, 5), rtol=0, atol=1e-5)
+    expected = model.losses(model(images, tokens, labels), tokens, labels, objective=OBJECTIVE)
+    torch.testing.assert_close(losses.total, expected.total, rtol=0.02, atol=0)
+
+
 def test_without_cmpnet_labels_do_not_matter(batch):
     torch.manual_seed(0)
     images, tokens, labels = batch

@@ -11,6 +11,11 @@ import torch
 from torch import Tensor, nn
 
 
+def exact(x: Tensor) -> Tensor:
+    """At least float32: softmaxes, means and losses are not for half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class PrototypeMemory(nn.Module):
     def __init__(self, width: int, heads: int, gamma: int, dropout: float):
         super().__init__()
@@ -35,8 +40,7 @@ class PrototypeMemory(nn.Module):
         scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (h, B x T, M), Eq. 10
         scores = scores.unflatten(1, size).masked_fill(~mask[None, :, None, :], -torch.inf)  # (h, B, T, M)
         top, chosen = scores.topk(self.gamma, dim=-1)  # (h, B, T, γ)
-        exact = torch.promote_types(top.dtype, torch.float32)  # never a softmax in half precision
-        weights = self.dropout(torch.softmax(top, dim=-1, dtype=exact)).to(top.dtype)  # Eq. 11, row 2
+        weights = self.dropout(torch.softmax(exact(top), dim=-1)).to(top.dtype)  # Eq. 11, row 2
         # Scattered back over all prototypes the weighted sum is one matrix product, and no γ rows per token are copied.
         spread = torch.zeros_like(scores).scatter(-1, chosen, weights)  # (h, B, T, M)
         responses = spread.flatten(1, 2) @ values  # (h, B x T, d/h), Eq. 13

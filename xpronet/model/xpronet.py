@@ -12,7 +12,7 @@ from xpronet.labels.backbones import WIDTH
 from xpronet.labels.params import Backbone
 from xpronet.model.decoding import Generation, beam_search
 from xpronet.model.losses import Losses, contrastive_loss, cross_entropy
-from xpronet.model.memory import PrototypeMemory
+from xpronet.model.memory import PrototypeMemory, exact
 from xpronet.model.transformer import Decoder, Encoder, sine_positions
 from xpronet.model.visual import VisualExtractor
 
@@ -112,7 +112,7 @@ class XProNet(nn.Module):
         inputs = tokens[:, :-1]
         words, textual_responses = self.embed_words(inputs, self.positions(inputs.shape[1]), prototypes)
         hidden = self.decoder(words, _causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d)
-        return Output(F.log_softmax(self.head(hidden), dim=-1), visual_responses, textual_responses, patches)
+        return Output(F.log_softmax(exact(self.head(hidden)), dim=-1), visual_responses, textual_responses, patches)
 
     def generate(
         self, images: Tensor, labels: Tensor, *, beam_size: int, max_length: int, views: Tensor | None = None
@@ -139,7 +139,7 @@ class XProNet(nn.Module):
                         cache.keys, cache.values = cache.keys[parents], cache.values[parents]
                 words, _ = self.embed_words(tokens[:, None], table[position], prototypes)
                 hidden = self.decoder.step(words, caches, memory_mask)[:, 0]
-                return F.log_softmax(self.head(hidden).float(), dim=-1)
+                return F.log_softmax(exact(self.head(hidden)), dim=-1)
 
             return beam_search(step, len(images), beam_size=beam_size, max_length=max_length, device=images.device)
 
@@ -201,9 +201,9 @@ class XProNet(nn.Module):
         if output.visual_responses is None:
             return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
         terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs}
-        patches = output.patches.unsqueeze(-1).to(output.visual_responses.dtype)  # (B, S, 1)
-        visual = (output.visual_responses * patches).sum(dim=1) / patches.sum(dim=1)  # σ of Eq. 17, (B, d)
-        textual = output.textual_responses.mean(dim=1)  # over padding too (row 11)
+        patches = output.patches.unsqueeze(-1)  # (B, S, 1)
+        visual = (exact(output.visual_responses) * patches).sum(dim=1) / patches.sum(dim=1)  # σ of Eq. 17, (B, d)
+        textual = exact(output.textual_responses).mean(dim=1)  # over padding too (row 11)
         visual_loss, textual_loss = (contrastive_loss(mean, labels, **terms) for mean in (visual, textual))
         total = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
         return Losses(total, ce, visual_loss, textual_loss)
