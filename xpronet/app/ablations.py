@@ -21,7 +21,9 @@ def run(name: str, changes: list[str]) -> None:
     Raises:
         ValueError: DVC failed; it has said why.
     """
-    command = ["dvc", "exp", "run", "--temp", "--force", "--name", name]
+    # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
+    subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
+    command = ["dvc", "exp", "run", "--temp", "--name", name]
     for change in changes:
         command += ["--set-param", change]
     if subprocess.run(command).returncode:
