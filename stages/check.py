@@ -6,7 +6,6 @@ instead of DVC's. What it writes changes only with the dataset.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from pydantic import model_validator
 
@@ -16,37 +15,22 @@ from xpronet.data.params import (
     Count,
     Dataset,
     ImageParams,
-    NotNegative,
-    Number,
     PhantomParams,
-    Positive,
     ReportParams,
     RuntimeParams,
-    Strict,
 )
 from xpronet.data.params import Path as PathParam
-from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.params import ClassifierParams, LabelParams
 from xpronet.model.params import DecodeParams, ModelParams
 from xpronet.prototypes.params import FeatureParams, PrototypeInit
-from xpronet.training.params import TrainParams
+from xpronet.training.params import Symbols, TrainParams
 
 
-class Params(Strict):
+class Params(Symbols):
     dataset: Dataset
     source: PathParam
     seed: Count
-    gamma: Count
-    theta: Positive
-    alpha: Number
-    lambda_visual: NotNegative
-    delta_textual: NotNegative
-    n_prototypes: Count
     prototype_init: PrototypeInit
-    imlcs: bool
-    cmpnet: bool
-    formulation: Literal["official"]
-    test_labels: Literal["predicted", "reference"]
     phantom: PhantomParams
     images: ImageParams
     reports: ReportParams
@@ -56,7 +40,6 @@ class Params(Strict):
     model: ModelParams
     train: TrainParams
     decode: DecodeParams
-    evaluate: EvaluateParams
     runtime: RuntimeParams
 
     @model_validator(mode="after")

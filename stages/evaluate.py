@@ -12,7 +12,6 @@ from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.evaluation import lexical
 from xpronet.evaluation.floors import best_constant
 from xpronet.evaluation.meteor import running_meteor
-from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.classifier import auroc, macro_auroc
 from xpronet.labels.table import read_labels
 
@@ -23,7 +22,6 @@ class Cleaning(Part):
 
 class Params(Strict):
     reports: Cleaning
-    evaluate: EvaluateParams
 
 
 def main() -> None:
@@ -34,7 +32,7 @@ def main() -> None:
         split: [clean_report(study.report, params.reports.style) for study in chosen]
         for split, chosen in splits.items()
     }
-    constant = best_constant(reports["train"], reports["val"], limit=params.evaluate.constant_candidates)
+    constant = best_constant(reports["train"], reports["val"])
     with running_meteor() as meteor:
         for split in ("val", "test"):
             score = partial(lexical.score, reports[split], meteor=meteor)

@@ -2,7 +2,6 @@
 
 import csv
 import time
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -12,7 +11,7 @@ from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.devices import choose
 from xpronet.data.files import replacing, write_json
 from xpronet.data.images import ImagePack
-from xpronet.data.params import Count, NotNegative, Number, Positive, ReportParams, RuntimeParams, Strict
+from xpronet.data.params import Count, ReportParams, RuntimeParams
 from xpronet.data.reports import Vocabulary, clean_report, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import lexical
@@ -25,21 +24,11 @@ from xpronet.model.params import DecodeParams, ModelParams
 from xpronet.model.reports import generate_reports
 from xpronet.model.xpronet import ModelConfig, Objective, XProNet
 from xpronet.training.loop import train
-from xpronet.training.params import TrainParams
+from xpronet.training.params import Symbols, TrainParams
 
 
-class Params(Strict):
+class Params(Symbols):
     seed: Count
-    gamma: Count
-    theta: Positive
-    alpha: Number
-    lambda_visual: NotNegative
-    delta_textual: NotNegative
-    n_prototypes: Count
-    imlcs: bool
-    cmpnet: bool
-    formulation: Literal["official"]
-    test_labels: Literal["predicted", "reference"]
     reports: ReportParams
     model: ModelParams
     train: TrainParams

@@ -5,7 +5,9 @@ import shutil
 import sys
 
 import pytest
+from pycocoevalcap.rouge.rouge import Rouge
 
+from xpronet.data.reports import clean_report
 from xpronet.model import checkpoint
 
 MINIATURE = {
@@ -18,7 +20,6 @@ MINIATURE = {
     "model": {"d_model": 32, "d_ff": 32, "layers": 1},
     "train": {"epochs": 2, "batch_size": 8},
     "decode": {"beam_size": 2, "max_length": 20},
-    "evaluate": {"constant_candidates": 5},
     "runtime": {"device": "cpu", "workers": 0},
 }
 SCORES = {"BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr"}
@@ -66,7 +67,7 @@ def test_nothing_runs_twice(project):
         ({"imlcs": False}, {"train"}),
         ({"cmpnet": False}, {"train"}),
         ({"prototype_init": "random"}, {"prototypes"}),
-        ({"evaluate": {"constant_candidates": 6}}, {"evaluate"}),
+        ({"decode": {"batch_size": 7}}, {"train", "generate"}),
         ({"runtime": {"workers": 1}}, set()),
     ],
 )
@@ -76,6 +77,34 @@ def test_a_parameter_reruns_what_reads_it_and_what_follows(project, changes, sta
         assert project.changed() == stages
     finally:
         project.configure({})
+
+
+def test_scores_are_against_the_whole_reports(project):
+    """Row 23: the published code cuts references at max_length, here 20 tokens, and blanks rare words."""
+    studies = project.json("data/prepared/annotation.json")["test"]
+    lines = (project.folder / "data/predictions/test.jsonl").read_text().splitlines()
+    generated = {record["id"]: record["predicted"]["report"] for record in map(json.loads, lines)}
+    references = {study["id"]: [clean_report(study["report"], "iu_xray")] for study in studies}
+    assert max(len(text.split()) for (text,) in references.values()) > MINIATURE["decode"]["max_length"]
+    rouge, _ = Rouge().compute_score(references, {id: [generated[id]] for id in references})
+    assert project.json("metrics/test.json")["predicted"]["ROUGE_L"] == pytest.approx(rouge)
+
+
+def test_no_label_of_a_report_under_test_reaches_the_model(project):
+    """Row 20: with every validation and test label wrong, prototypes and model are the same bytes."""
+    paths = ["data/prototypes.safetensors", "data/model/weights.safetensors", "metrics/history.tsv"]
+    before, labels = [project.sha256(path) for path in paths], project.folder / "data/labels.csv"
+    text = labels.read_text()
+    wrong = str.maketrans("01", "10")
+    lines = [line.split(",", 2) for line in text.splitlines()]
+    poisoned = [[id, split, row if split == "train" else row.translate(wrong)] for id, split, row in lines[1:]]
+    labels.write_text("\n".join(",".join(line) for line in [lines[0], *poisoned]) + "\n")
+    try:
+        for stage in ("prototypes", "train"):
+            project.run(sys.executable, "-m", f"stages.{stage}")
+        assert [project.sha256(path) for path in paths] == before
+    finally:
+        labels.write_text(text)
 
 
 def test_the_same_parameters_give_the_same_bytes(project):

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from xpronet.data.phantom.state import OBSERVATIONS
 from xpronet.data.studies import Study
 from xpronet.labels.classifier import auroc, choose_thresholds, decide
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING, pseudo_labels, true_labels
@@ -79,6 +80,11 @@ def test_uncertain_and_no_finding():
     assert positive[0].nonzero()[0].tolist() == [1]
     assert negative[0].nonzero()[0].tolist() == [NO_FINDING]
     assert positive[1:].sum(axis=1).tolist() == [1, 1]  # none is without a label
+
+
+def test_phantom_and_labels_name_the_same_observations_in_the_same_order():
+    """The data room cannot import the labels', so the list stands twice."""
+    assert OBSERVATIONS == CONDITIONS
 
 
 def test_true_labels_only_of_phantoms():

@@ -65,7 +65,7 @@ def test_published_pairs_score_as_published(shared):
     references, hypotheses = [pair["reference"] for pair in pairs], [pair["hypothesis"] for pair in pairs]
 
     corpus = lexical.score(references, hypotheses)
-    per_study = lexical.score_per_study(references, hypotheses)
+    _, per_study = lexical.score_all(references, hypotheses)
 
     assert list(corpus) == list(per_study) == list(lexical.METRICS)
     for metric in lexical.METRICS:

@@ -23,11 +23,6 @@ def score(references: Sequence[str], hypotheses: Sequence[str], *, meteor: Meteo
     return score_all(references, hypotheses, meteor=meteor)[0]
 
 
-def score_per_study(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, np.ndarray]:
-    """(N,) float64 values of each of `METRICS`, one per study. Arguments and errors as `score_all`."""
-    return score_all(references, hypotheses)[1]
-
-
 def score_all(
     references: Sequence[str], hypotheses: Sequence[str], *, meteor: Meteor | None = None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:

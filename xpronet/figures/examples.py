@@ -55,5 +55,11 @@ def examples(folder: Path, *, count: int) -> Image.Image:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m xpronet.figures.examples PICTURE.png")
+    try:
+        sheet = examples(Path("data"), count=4)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{error}; run make repro first")
     with replacing(sys.argv[1]) as beside:
-        examples(Path("data"), count=4).quantize(128).save(beside, optimize=True)
+        sheet.quantize(128).save(beside, optimize=True)

@@ -1,11 +1,26 @@
-"""Group `train` of the parameters (row 27)."""
+"""What training reads: the paper's symbols, and group `train` (row 27)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xpronet.data.params import Count, NotNegative, Positive, Strict
+from xpronet.data.params import Count, NotNegative, Number, Positive, Strict
 from xpronet.labels.params import Precision
+
+
+class Symbols(Strict):
+    """The paper's symbols and switches that training reads; top-level keys, because users type them."""
+
+    gamma: Count
+    theta: Positive
+    alpha: Number
+    lambda_visual: NotNegative
+    delta_textual: NotNegative
+    n_prototypes: Count
+    imlcs: bool
+    cmpnet: bool
+    formulation: Literal["official"]
+    test_labels: Literal["predicted", "reference"]
 
 
 class TrainParams(Strict):
