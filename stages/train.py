@@ -102,6 +102,7 @@ def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
         d_prototype=prototypes.shape[2],
         gamma=params.gamma,
         cmpnet=params.cmpnet,
+        formulation=params.formulation,
         **sizes,
     )
     model = XProNet(config)

@@ -21,8 +21,7 @@ def search(table, beam_size):
 
     def step(tokens, position, parents):
         calls.append(position)
-        rows = torch.arange(len(table)).repeat_interleave(beam_size)
-        return table[rows, position, tokens]
+        return table[torch.arange(len(table))[:, None], position, tokens]
 
     return beam_search(step, len(table), beam_size=beam_size, max_length=LENGTH), len(calls)
 

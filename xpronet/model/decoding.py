@@ -31,8 +31,8 @@ def beam_search(
     """The best finished report of each study.
 
     Args:
-        step: (newest token of each beam (B x beam,), its position, the former index of each beam or None) ->
-            log-probabilities of the next token (B x beam, V).
+        step: (newest token of each beam (B, beam), its position, which beam each goes on from (B, beam) or None) ->
+            log-probabilities of the next token (B, beam, V).
         batch: number of studies B.
     """
     rows = torch.arange(batch, device=device)
@@ -41,16 +41,16 @@ def beam_search(
     sums[:, 0] = 0.0  # all beams are alike at first: one of them suffices
     best = torch.full((batch,), -torch.inf, device=device)
     reports = torch.zeros(batch, max_length, dtype=torch.int64, device=device)
-    newest = torch.full((batch * beam_size,), END, device=device)
+    newest = torch.full((batch, beam_size), END, device=device)
     parents = None
     for position in range(max_length):
-        log_probs = step(newest, position, parents).view(batch, beam_size, -1)  # (B, beam, V)
+        log_probs = step(newest, position, parents)  # (B, beam, V)
         size = log_probs.shape[-1]
         candidates = (sums[:, :, None] + log_probs).flatten(1)  # (B, beam x V)
         sums, chosen = candidates.topk(beam_size, dim=1)
-        beam, token = chosen // size, chosen % size  # (B, beam)
-        past = torch.cat([past[rows[:, None], beam], token[:, :, None]], dim=2)
-        ended = (token == END) | (position == max_length - 1)
+        parents, newest = chosen // size, chosen % size  # (B, beam)
+        past = torch.cat([past[rows[:, None], parents], newest[:, :, None]], dim=2)
+        ended = (newest == END) | (position == max_length - 1)
         score, winner = sums.masked_fill(~ended, -torch.inf).max(dim=1)
         better = score > best
         best = torch.where(better, score, best)
@@ -59,6 +59,4 @@ def beam_search(
         sums = torch.where(ended, sums + FINISHED, sums)
         if bool((best >= sums.max(dim=1).values).all()):
             break
-        parents = (rows[:, None] * beam_size + beam).flatten()
-        newest = token.flatten()
     return Generation(reports, best)

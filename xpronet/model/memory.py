@@ -1,8 +1,11 @@
-"""Cross-modal prototype querying and responding (§3.2, Eq. 9-13), as the published code computes it.
+"""Cross-modal prototype querying and responding (§3.2, Eq. 9-13). One module serves both modalities (row 5).
 
-Rows 1-5 and 36 of docs/paper-and-code.md: 8 heads instead of one, each head and token choosing its own top γ; a softmax
-over these γ instead of the similarities' share; a separate linear for values and one for the output; dropout on the
-weights. One module serves both modalities.
+Two formulations (rows 1-4 and 36 of docs/paper-and-code.md):
+
+- `official`, the published code: several heads, each of which chooses its own top γ for every token; a softmax over
+  these γ and dropout on it; a linear of their own for the values, and one for the output.
+- `paper`, Eq. 10-13 to the letter: one head, similarities divided by d, each one's share of their sum as its weight,
+  and W_e on the projected prototypes.
 """
 
 import math
@@ -10,24 +13,33 @@ import math
 import torch
 from torch import Tensor, nn
 
+from xpronet.model.params import Formulation
+
+SMALLEST_SUM = 1e-6  # Eq. 11 divides by a sum of signed similarities: below this it counts as this
+
 
 def exact(x: Tensor) -> Tensor:
-    """At least float32: softmaxes, means and losses are not for half precision."""
+    """At least float32: softmaxes, means, norms and losses are not for half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class PrototypeMemory(nn.Module):
-    def __init__(self, width: int, heads: int, gamma: int, dropout: float):
+    """Its linears: `query` is W_v and `key` W_p (Eq. 9), `value` W_e (Eq. 12); `out` is the published code's."""
+
+    def __init__(self, width: int, heads: int, gamma: int, dropout: float, formulation: Formulation = "official"):
         super().__init__()
-        self.query, self.key, self.value, self.out = (
-            nn.Linear(width, width) for _ in range(4)
-        )  # Eq. 9: W_v, W_p; Eq. 12: W_e
-        self.heads, self.gamma = heads, gamma
+        self.paper = formulation == "paper"
+        self.heads, self.gamma = 1 if self.paper else heads, gamma
+        self.scale = width if self.paper else math.sqrt(width // heads)  # row 1
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Identity() if self.paper else nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def project(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, d) -> keys and values, each (h, M, d/h): once for all studies of a batch."""
-        return self._split(self.key(prototypes)), self._split(self.value(prototypes))
+        """(M, d) -> keys and values, each (h, M, d/h): once for all studies of a batch. Keys carry Eq. 10's divisor."""
+        keys = self.key(prototypes)
+        values = self.value(keys if self.paper else prototypes)  # Eq. 12, row 4
+        return self._split(keys / self.scale), self._split(values)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Responses to the queries x (B, T, d) from the prototypes that mask (B, M) allows each study -> (B, T, d).
@@ -37,14 +49,21 @@ class PrototypeMemory(nn.Module):
         """
         size = x.shape[:2]
         queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h)
-        scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (h, B x T, M), Eq. 10
-        scores = scores.unflatten(1, size).masked_fill(~mask[None, :, None, :], -torch.inf)  # (h, B, T, M)
-        top, chosen = scores.topk(self.gamma, dim=-1)  # (h, B, T, γ)
-        weights = self.dropout(torch.softmax(exact(top), dim=-1)).to(top.dtype)  # Eq. 11, row 2
+        scores = (queries @ keys.transpose(-2, -1)).unflatten(1, size)  # (h, B, T, M), Eq. 10
+        top, chosen = scores.masked_fill(~mask[None, :, None, :], -torch.inf).topk(self.gamma, dim=-1)  # (h, B, T, γ)
+        weights = self._weights(exact(top)).to(scores.dtype)  # Eq. 11
         # Scattered back over all prototypes the weighted sum is one matrix product, and no γ rows per token are copied.
-        spread = torch.zeros_like(scores).scatter(-1, chosen, weights)  # (h, B, T, M)
+        spread = torch.zeros_like(scores).scatter_(-1, chosen, weights)  # (h, B, T, M)
         responses = spread.flatten(1, 2) @ values  # (h, B x T, d/h), Eq. 13
         return self.out(responses.transpose(0, 1).flatten(1)).unflatten(0, size)  # (B, T, d)
+
+    def _weights(self, top: Tensor) -> Tensor:
+        """Eq. 11 over the last axis; -inf, where a study has fewer than γ prototypes, weighs nothing."""
+        if not self.paper:
+            return self.dropout(torch.softmax(top, dim=-1))  # row 2
+        similarities = top.masked_fill(top == -torch.inf, 0.0)
+        total = similarities.sum(dim=-1, keepdim=True)
+        return similarities / torch.copysign(total.abs().clamp(min=SMALLEST_SUM), total)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (N, d) -> (h, N, d/h)

@@ -1,9 +1,13 @@
 """Group `model` of the parameters: the sizes of the network."""
 
+from typing import Literal
+
 from pydantic import model_validator
 
 from xpronet.data.params import Count, Path, Share, Strict
 from xpronet.labels.params import Backbone
+
+Formulation = Literal["official", "paper"]  # rows 1-4, 9 and 11: the published code, or the equations to the letter
 
 
 class ModelParams(Strict):

@@ -13,7 +13,8 @@ from xpronet.labels.params import Backbone
 from xpronet.model.decoding import Generation, beam_search
 from xpronet.model.losses import Losses, contrastive_loss, cross_entropy
 from xpronet.model.memory import PrototypeMemory, exact
-from xpronet.model.transformer import Decoder, Encoder, sine_positions
+from xpronet.model.params import Formulation
+from xpronet.model.transformer import Decoder, Encoder, as_bias, sine_positions
 from xpronet.model.visual import VisualExtractor
 
 
@@ -31,6 +32,7 @@ class ModelConfig:
     n_prototypes: int = 20  # N^p
     d_prototype: int = 2816  # D = C_1 + C_2
     gamma: int = 15  # γ
+    formulation: Formulation = "official"  # rows 1-4, 9 and 11
     cmpnet: bool = True  # False: visual extractor and encoder-decoder only
     dropout: float = 0.1
     feature_dropout: float = 0.5  # after the first linear on patch features (row 8)
@@ -55,7 +57,7 @@ class Output(NamedTuple):
 
 
 class Prototypes(NamedTuple):
-    """The prototype matrix as a batch of studies queries it: keys and values (h, M, d/h), mask (B, M)."""
+    """The prototype matrix as a batch of studies queries it: keys and values (h, M, d/h), mask (B, M) bool."""
 
     keys: Tensor
     values: Tensor
@@ -75,7 +77,9 @@ class XProNet(nn.Module):
                 torch.randn(count, config.d_prototype) / config.d_prototype**0.5
             )  # PM, row 21
             self.prototype_projection = nn.Linear(config.d_prototype, d)  # Eq. 8
-            self.memory = PrototypeMemory(d, config.heads, config.gamma, config.prototype_dropout)  # Eq. 9-13
+            self.memory = PrototypeMemory(
+                d, config.heads, config.gamma, config.prototype_dropout, config.formulation
+            )  # Eq. 9-13
             self.visual_fusion = nn.Linear(2 * d, d)  # Eq. 14
             self.textual_fusion = nn.Linear(2 * d, d)
         sizes = {
@@ -94,6 +98,9 @@ class XProNet(nn.Module):
             for parameter in module.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):  # stored transposed: products of few rows, as in decoding, are faster
+                module.weight.data = module.weight.data.t().contiguous().t()
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
         """Teacher forcing.
@@ -125,20 +132,21 @@ class XProNet(nn.Module):
         with torch.no_grad():
             prototypes = self.query_prototypes(labels)
             memory, patches, _ = self.encode(images, prototypes, views)
-            repeat = lambda x: x.repeat_interleave(beam_size, dim=0)  # noqa: E731
-            if prototypes is not None:
-                prototypes = prototypes._replace(mask=repeat(prototypes.mask))
-            caches = self.decoder.start(repeat(memory))
-            memory_mask = repeat(patches)[:, None, None, :]
-            table = self.positions(max_length + 1)
+            caches = self.decoder.start(memory, max_length * beam_size)
+            memory_mask = as_bias(patches[:, None, None, :], memory)
+            table = self.positions(max_length)
+            itself = as_bias(torch.eye(beam_size, dtype=torch.bool, device=memory.device), memory)
+            itself = itself.expand(len(images), -1, -1)
+            past = itself[:, :, :0]  # (B, beam, n): 0 for the rows of the caches that each beam descends from
 
             def step(tokens: Tensor, position: int, parents: Tensor | None) -> Tensor:
-                """(B x beam,) newest tokens -> (B x beam, V) log-probabilities; each beam goes on from its parent."""
+                """(B, beam) newest tokens -> (B, beam, V) log-probabilities; each beam goes on from its parent."""
+                nonlocal past
                 if parents is not None:
-                    for cache in caches:
-                        cache.keys, cache.values = cache.keys[parents], cache.values[parents]
-                words, _ = self.embed_words(tokens[:, None], table[position], prototypes)
-                hidden = self.decoder.step(words, caches, memory_mask)[:, 0]
+                    past = past.gather(1, parents[:, :, None].expand(-1, -1, past.shape[-1]))
+                past = torch.cat([past, itself], dim=-1)
+                words, _ = self.embed_words(tokens, table[position], prototypes)
+                hidden = self.decoder.step(words, caches, past[:, None], memory_mask)  # (B, beam, d)
                 return F.log_softmax(exact(self.head(hidden)), dim=-1)
 
             return beam_search(step, len(images), beam_size=beam_size, max_length=max_length, device=images.device)
@@ -151,7 +159,7 @@ class XProNet(nn.Module):
         if prototypes is not None:
             responses = self.memory(x, *prototypes)
             x = self.visual_fusion(torch.cat([x, responses], dim=-1))  # Eq. 14
-        x = self.dropout(x + self.positions(x.shape[1]))
+        x = self.dropout(exact(x) + self.positions(x.shape[1]))
         return self.encoder(x, patches[:, None, None, :]), patches, responses
 
     def patch_features(self, images: Tensor, views: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -190,20 +198,22 @@ class XProNet(nn.Module):
         if prototypes is None:
             return words, None
         responses = self.memory(words, *prototypes)
-        return self.textual_fusion(torch.cat([words, responses], dim=-1)), responses
+        return exact(self.textual_fusion(torch.cat([words, responses], dim=-1))), responses
 
     def positions(self, length: int) -> Tensor:
         return sine_positions(length, self.config.d_model).to(self.head.weight)
 
     def losses(self, output: Output, tokens: Tensor, labels: Tensor, *, objective: "Objective") -> Losses:
-        """Eq. 17-20 for one batch."""
+        """Eq. 17-20 for one batch: σ is the mean over the patches that are there, and over all tokens with padding; in
+        the paper's formulation over the words (row 11), and positive pairs are not clamped (row 9)."""
         ce = cross_entropy(output.log_probs, tokens[:, 1:])
         if output.visual_responses is None:
             return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
-        terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs}
-        patches = output.patches.unsqueeze(-1)  # (B, S, 1)
-        visual = (exact(output.visual_responses) * patches).sum(dim=1) / patches.sum(dim=1)  # σ of Eq. 17, (B, d)
-        textual = exact(output.textual_responses).mean(dim=1)  # over padding too (row 11)
+        official = self.config.formulation == "official"
+        terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs, "clamp": official}
+        words = torch.ones_like(tokens[:, :-1]) if official else tokens[:, :-1] != END
+        visual = _mean(output.visual_responses, output.patches)  # (B, d)
+        textual = _mean(output.textual_responses, words)
         visual_loss, textual_loss = (contrastive_loss(mean, labels, **terms) for mean in (visual, textual))
         total = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
         return Losses(total, ce, visual_loss, textual_loss)
@@ -218,6 +228,12 @@ class Objective:
     lambda_visual: float
     delta_textual: float
     imlcs: bool = True
+
+
+def _mean(responses: Tensor, mask: Tensor) -> Tensor:
+    """(B, N, d), (B, N) -> (B, d) float32 at least: the mean over those that count; zero where none does."""
+    mask = mask.unsqueeze(-1)
+    return (exact(responses) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _causal(tokens: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from xpronet.data.params import Count, NotNegative, Number, Positive, Strict
 from xpronet.labels.params import Precision
+from xpronet.model.params import Formulation
 
 
 class Symbols(Strict):
@@ -19,7 +20,7 @@ class Symbols(Strict):
     n_prototypes: Count
     imlcs: bool
     cmpnet: bool
-    formulation: Literal["official"]
+    formulation: Formulation
     test_labels: Literal["predicted", "reference"]
 
 
