@@ -13,11 +13,16 @@ from xpronet.data.studies import Study
 
 @dataclass
 class Batch:
-    images: torch.Tensor  # (B, V, 3, H, W) float32, absent views are zero
+    pixels: torch.Tensor  # (B, V, H, W) uint8, absent views are black
     views: torch.Tensor  # (B, V) bool, which views are there
     tokens: torch.Tensor  # (B, T) int64, padded with 0
     labels: torch.Tensor  # (B, K) float32
     positions: torch.Tensor  # (B,) int64, where the study stands in the dataset's list
+
+    @property
+    def images(self) -> torch.Tensor:
+        """(B, V, 3, H, W) float32, normalised where the pixels are: a twelfth of it crosses processes and devices."""
+        return normalise(self.pixels)
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
@@ -87,13 +92,13 @@ def collate(items: Sequence[tuple]) -> Batch:
     pixels, tokens, labels, positions = zip(*items, strict=True)
     count, width = max(map(len, pixels)), max(map(len, tokens))
     views = torch.zeros(len(items), count, dtype=torch.bool)
-    images = torch.zeros(len(items), count, 3, *pixels[0].shape[1:])
+    padded = torch.zeros(len(items), count, *pixels[0].shape[1:], dtype=torch.uint8)
     ids = torch.zeros(len(items), width, dtype=torch.int64)
     for row, (image, report) in enumerate(zip(pixels, tokens, strict=True)):
         views[row, : len(image)] = True
-        images[row, : len(image)] = normalise(torch.from_numpy(image))
+        padded[row, : len(image)] = torch.from_numpy(image)
         ids[row, : len(report)] = torch.tensor(report, dtype=torch.int64)
-    return Batch(images, views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions))
+    return Batch(padded, views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions))
 
 
 def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, seed: int = 0, workers: int = 0):

@@ -55,7 +55,7 @@ def resize_square(image: np.ndarray, size: int) -> np.ndarray:
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """(..., H, W) uint8 -> (..., 3, H, W) float32 with ImageNet's mean and deviation."""
     grey = (pixels.float() / 255).unsqueeze(-3)  # (..., 1, H, W)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (MEAN, STD))
     return (grey - mean) / std
 
 

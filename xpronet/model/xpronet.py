@@ -172,8 +172,9 @@ class XProNet(nn.Module):
             views = images.new_ones(batch, count, dtype=torch.bool)
         images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
         if self.training:
-            batches = [images[view][present[view]] for view in range(count) if present[view].any()]
-            found = torch.cat([self.visual(batch) for batch in batches])
+            found = torch.cat(
+                [self.visual(images[view][present[view]]) for view in range(count) if present[view].any()]
+            )
         else:
             found = self.visual(images[present])  # (n, P, C), n views in all
         features = found.new_zeros(count, batch, *found.shape[1:])  # (V, B, P, C)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from xpronet.data.dataset import StudyDataset, loader
+from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.data.devices import autocast
 from xpronet.data.progress import track
+from xpronet.labels.params import Precision
 from xpronet.model.losses import Losses
 from xpronet.model.xpronet import Objective, XProNet
 from xpronet.training.params import TrainParams
@@ -59,7 +60,6 @@ def train(
     """
     torch.manual_seed(seed)
     model.to(device)
-    model.visual.to(memory_format=torch.channels_last)
     adam = optimiser(model, params)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda epoch: decay(epoch, params))
     batches = loader(dataset, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers)
@@ -83,20 +83,27 @@ def train(
     return history
 
 
+def step(
+    model: XProNet, adam: torch.optim.Optimizer, batch: Batch, objective: Objective, precision: Precision
+) -> torch.Tensor:
+    """One step of Eq. 20 -> the losses in the order of `Losses`, before the step."""
+    with autocast(batch.labels.device, precision):
+        output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
+    losses = model.losses(output, batch.tokens, batch.labels, objective=objective)
+    adam.zero_grad()
+    losses.total.backward()
+    adam.step()
+    return torch.stack(losses).detach()
+
+
 def _epoch(model, batches, adam, objective, params, device, *, what: str) -> dict[str, float]:
     """One pass over the train split -> mean losses per study."""
     model.train()
     sums, count = torch.zeros(len(Losses._fields)), 0
     for batch in track(batches, what=what, unit="batches"):
-        batch = batch.to(device)
-        with autocast(device, params.precision):
-            output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
-        losses = model.losses(output, batch.tokens, batch.labels, objective=objective)
-        adam.zero_grad()
-        losses.total.backward()
-        adam.step()
+        losses = step(model, adam, batch.to(device), objective, params.precision)
         size = len(batch.labels)
-        sums += size * torch.stack(losses).detach().cpu()
+        sums += size * losses.cpu()
         count += size
         if not torch.isfinite(sums).all():
             raise ValueError(f"{what}: the loss is not a number any more; lower train.lr or train.lr_visual")

@@ -1,0 +1,1 @@
+"""Speed and memory, measured against what the hardware does at best. `make bench` runs all of it."""

@@ -1,0 +1,45 @@
+"""How a benchmark compares two sides: in one process, taking turns, by medians."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+
+def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeats: int) -> tuple[float, float]:
+    """Median seconds of each side; both warm up once, and turns follow each other so that noise hits both."""
+    ours(), limit()
+    times = {ours: [], limit: []}
+    for _ in range(repeats):
+        for side, seconds in times.items():
+            started = time.perf_counter()
+            side()
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(times[ours]), statistics.median(times[limit])
+
+
+def at_most(name: str, ours: float, limit: float, must: float, unit: str = "s") -> dict:
+    """A row that holds where ours is at most `must` times the limit."""
+    return _row(name, ours, limit, f"<= {must}", ours / limit <= must, unit)
+
+
+def at_least(name: str, ours: float, limit: float, must: float, unit: str) -> dict:
+    """A row that holds where ours is at least `must` times the limit."""
+    return _row(name, ours, limit, f">= {must}", ours / limit >= must, unit)
+
+
+def _row(name: str, value: float, limit: float, must: str, holds: bool, unit: str) -> dict:
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "limit": limit,
+        "ratio": value / limit,
+        "must": must,
+        "holds": bool(holds),
+    }
+
+
+def peak_memory() -> float:
+    """GB that this process has held at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

@@ -1,0 +1,59 @@
+"""One training step (forward, losses, backward, optimiser) against forward and backward of the bare ResNet-101."""
+
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measure import alternate, at_most
+from benchmarks.setting import BATCH, CONFIG, OBJECTIVE, VIEWS, labels, model, pixels, tokens
+from xpronet.data.dataset import Batch
+from xpronet.data.devices import autocast
+from xpronet.data.images import normalise
+from xpronet.model.visual import VisualExtractor
+from xpronet.training.loop import optimiser, step
+from xpronet.training.params import TrainParams
+
+PARAMS = {
+    "epochs": 1,
+    "batch_size": BATCH,
+    "lr_visual": 1e-4,
+    "lr": 1e-4,
+    "lr_decay": 0.8,
+    "lr_step": 10,
+    "weight_decay": 5e-5,
+}
+MUST = {"float32": 1.2, "bf16": 1.3}
+
+
+def rows(repeats: int = 3) -> list[dict]:
+    return [
+        at_most(f"training step, {precision}", *alternate(ours(precision), bare(precision), repeats=repeats), must)
+        for precision, must in MUST.items()
+    ]
+
+
+def ours(precision: str) -> Callable[[], None]:
+    params = TrainParams(**PARAMS, precision=precision)
+    network = model().train()
+    adam = optimiser(network, params)
+    batch = Batch(
+        pixels=pixels(),
+        views=torch.ones(BATCH, VIEWS, dtype=torch.bool),
+        tokens=tokens(),
+        labels=labels(BATCH),
+        positions=torch.arange(BATCH),
+    )
+    return lambda: step(network, adam, batch, OBJECTIVE, precision)
+
+
+def bare(precision: str) -> Callable[[], None]:
+    network = VisualExtractor(CONFIG.backbone).train()
+    images = normalise(pixels().flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        network.zero_grad()
+        with autocast(torch.device("cpu"), precision):
+            features = network(images)
+        features.float().mean().backward()
+
+    return run
