@@ -4,16 +4,19 @@ A folder holds `weights.safetensors` and `model.json`; nothing else is needed to
 """
 
 import re
-from collections.abc import Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xpronet.data.files import read_json, replacing, write_json
+from xpronet.data.files import raise_all, read_json, replacing, write_json
 from xpronet.data.reports import Style, Vocabulary
+from xpronet.labels.conditions import CONDITIONS
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 
@@ -65,87 +68,133 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
     return model.eval(), card
 
 
-# Published key -> ours, in this order.
-_RENAMED = [
-    (r"^module\.", ""),
-    (r"^visual_extractor\.model\.", "visual.layers."),
-    (r"^encoder_decoder\.", ""),
-    (r"^model\.(encoder|decoder)\.", r"\1."),
-    (r"^protypes$", "prototypes"),
-    (r"^att_embed\.0\.", "patch_embedding."),
-    (r"^dim_reduction\.", "prototype_projection."),
-    (r"^fuse_feature\.", "visual_fusion."),
-    (r"^model\.fuse_feature\.", "textual_fusion."),
-    (r"^cmn\.", "memory."),
-    (r"^model\.tgt_embed\.0\.lut\.", "word_embedding."),
-    (r"^logit\.", "head."),
-    (r"self_attn\.", "attention."),
-    (r"src_attn\.", "cross_attention."),
-    (r"linears\.0\.", "query."),
-    (r"linears\.1\.", "key."),
-    (r"linears\.2\.", "value."),
-    (r"linears\.3\.", "out."),
-    (r"\.w_1\.", ".inner."),
-    (r"\.w_2\.", ".outer."),
-    (r"sublayer\.(\d)\.norm\.", r"norms.\1."),
-    (r"\.a_2$", ".scale"),
-    (r"\.b_2$", ".shift"),
+# Where a published key starts, and where ours does.
+_ROOMS = [
+    ("visual_extractor.model.", "visual.layers."),
+    ("encoder_decoder.protypes", "prototypes"),
+    ("encoder_decoder.att_embed.0.", "patch_embedding."),
+    ("encoder_decoder.dim_reduction.", "prototype_projection."),
+    ("encoder_decoder.fuse_feature.", "visual_fusion."),
+    ("encoder_decoder.model.fuse_feature.", "textual_fusion."),
+    ("encoder_decoder.cmn.", "memory."),
+    ("encoder_decoder.model.tgt_embed.0.lut.", "word_embedding."),
+    ("encoder_decoder.logit.", "head."),
+    ("encoder_decoder.model.encoder.", "encoder."),
+    ("encoder_decoder.model.decoder.", "decoder."),
 ]
-# The position tables are computed; `model.cmn` is `cmn` under its second name.
-_IGNORED = re.compile(r"^encoder_decoder\.model\.(cmn\.|.*\.pe$)")
+# What may follow.
+_PARTS = [
+    *((f"linears.{number}.", f"{name}.") for number, name in enumerate(("query", "key", "value", "out"))),
+    (".self_attn.", ".attention."),
+    (".src_attn.", ".cross_attention."),
+    (".w_1.", ".inner."),
+    (".w_2.", ".outer."),
+    *((f".sublayer.{number}.norm.", f".norms.{number}.") for number in range(3)),
+    (".a_2", ".scale"),
+    (".b_2", ".shift"),
+]
+# Computed (position tables), a second name (`model.cmn`), or heads of the 2022 release that nothing reads.
+_IGNORED = re.compile(
+    r"encoder_decoder\.(model\.cmn\.|model\.(src_embed\.0|tgt_embed\.1)\.pe$|(img|txt)_(cls_head|dim_reduction)\.)"
+)
+
+
+def our_key(published: str) -> str | None:
+    """Our name of a published parameter; None where it has none."""
+    return _renamed(published, _ROOMS, _PARTS)
+
+
+def published_key(ours: str) -> str | None:
+    """The published name of one of our parameters."""
+    return _renamed(ours, *([(new, old) for old, new in pairs] for pairs in (_ROOMS, _PARTS)))
+
+
+def _renamed(key: str, rooms: list[tuple[str, str]], parts: list[tuple[str, str]]) -> str | None:
+    for old, new in rooms:
+        if key.startswith(old):
+            key = new + key.removeprefix(old)
+            for before, after in parts:
+                key = key.replace(before, after)
+            return key
+    return None
 
 
 def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -> XProNet:
     """A model from a published state dict; every size but γ and the heads is read off the shapes.
 
+    Keys may start with `module.`; what the 2022 release has beside the network is ignored. Classes stay in the order
+    of the checkpoint: `reorder_conditions` brings MIMIC-CXR's into ours (row 19).
+
     Raises:
-        ValueError: keys are missing, unknown or misshaped; all are listed.
+        ValueError: keys are missing, unknown or misshaped; all are listed under their published names.
     """
-    state = {}
+    state, unknown = {}, {}
     for key, tensor in state_dict.items():
-        key = key.removeprefix("module.")
-        if _IGNORED.match(key):
-            continue
-        for pattern, ours in _RENAMED:
-            key = re.sub(pattern, ours, key)
-        state[key] = tensor
-    needed = (
-        "prototypes",
-        "head.weight",
-        "patch_embedding.weight",
-        "prototype_projection.weight",
-        "encoder.layers.0.feed_forward.inner.weight",
-    )
-    absent = [key for key in needed if key not in state]
-    if absent:
-        raise ValueError(f"not a published XProNet state dict: nothing for {', '.join(absent)}")
-    bottleneck = "visual.layers.4.0.conv3.weight" in state
-    deep = "visual.layers.6.6.conv1.weight" in state
-    prototypes = state["prototypes"]
-    config = ModelConfig(
-        vocab_size=len(state["head.weight"]) - 1,
-        backbone=("resnet101" if deep else "resnet50") if bottleneck else "resnet18",
-        d_model=len(state["patch_embedding.weight"]),
-        d_ff=len(state["encoder.layers.0.feed_forward.inner.weight"]),
-        heads=heads,
-        layers=len({key.split(".")[2] for key in state if key.startswith("encoder.layers.")}),
-        n_prototypes=len(prototypes) // 14,
-        d_prototype=prototypes.shape[1],
-        gamma=gamma,
-    )
-    model = XProNet(config).to(prototypes.dtype)
-    _check(state, model.state_dict(), "published state dict")
+        key = str(key).removeprefix("module.")
+        ours = our_key(key)
+        if ours is not None:
+            state[ours] = tensor
+        elif not _IGNORED.match(key):
+            unknown[key] = tensor
+    config = _sizes_of(state, gamma=gamma, heads=heads)
+    with torch.device("meta"):
+        wanted = XProNet(config).state_dict()
+    _check(state | unknown, wanted, "published state dict", name=lambda key: published_key(key) or key)
+    model = XProNet(config).to(state["prototypes"].dtype)
     model.load_state_dict(state)
     return model.eval()
 
 
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    problems = [f"missing {key}" for key in sorted(set(wanted) - set(state))]
-    problems += [f"unknown {key}" for key in sorted(set(state) - set(wanted))]
-    problems += [
-        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    if problems:
-        raise ValueError(f"{where}: {len(problems)} keys do not fit: {'; '.join(problems)}")
+def _sizes_of(state: Mapping[str, Tensor], *, gamma: int, heads: int) -> ModelConfig:
+    """The sizes that most keys agree on, so that a damaged one is reported and does not decide."""
+
+    def agreed(axis: int, *patterns: str) -> int:
+        found = [
+            state[key].shape[axis]
+            for pattern in patterns
+            for key in state
+            if re.fullmatch(pattern, key) and isinstance(state[key], Tensor) and state[key].dim() > axis
+        ]
+        if not found:
+            keys = ", ".join(published_key(pattern.replace("\\", "").replace("d+", "0")) for pattern in patterns)
+            raise ValueError(f"not a published XProNet state dict: nothing for {keys}")
+        return statistics.mode(found)
+
+    rows = agreed(0, "prototypes")
+    if rows % len(CONDITIONS):
+        raise ValueError(f"published state dict: {rows} prototypes cannot be shared by {len(CONDITIONS)} observations")
+    deep = any(key.startswith("visual.layers.6.6.") for key in state)
+    bottleneck = any(key.endswith(".conv3.weight") for key in state)
+    return ModelConfig(
+        vocab_size=agreed(0, r"head\.weight", r"head\.bias", r"word_embedding\.weight") - 1,
+        backbone=("resnet101" if deep else "resnet50") if bottleneck else "resnet18",
+        d_model=agreed(0, r"patch_embedding\.weight", r"patch_embedding\.bias", r"prototype_projection\.weight"),
+        d_ff=agreed(0, r"encoder\.layers\.\d+\.feed_forward\.inner\.weight"),
+        heads=heads,
+        layers=len({key.split(".")[2] for key in state if key.startswith("encoder.layers.")}),
+        n_conditions=len(CONDITIONS),
+        n_prototypes=rows // len(CONDITIONS),
+        d_prototype=agreed(1, "prototypes", r"prototype_projection\.weight"),
+        gamma=gamma,
+    )
+
+
+def reorder_conditions(model: XProNet, order: Sequence[str]) -> None:
+    """Move the prototypes of a model whose classes are in `order` to the order of CONDITIONS, in place."""
+    rows = model.prototypes.data.unflatten(0, (len(order), -1))
+    model.prototypes.data = rows[[order.index(condition) for condition in CONDITIONS]].flatten(0, 1)
+
+
+def _check(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, name: Callable[[str], str] = str
+) -> None:
+    """Raise ValueError with everything that does not fit, each key under the name that the reader knows."""
+    problems = [f"missing {name(key)}" for key in sorted(set(wanted) - set(state))]
+    problems += [f"unknown {name(key)}" for key in sorted(set(state) - set(wanted))]
+    for key in sorted(set(wanted) & set(state)):
+        if not isinstance(state[key], Tensor):
+            problems.append(f"{name(key)} is no tensor but {type(state[key]).__name__}")
+        elif state[key].shape != wanted[key].shape:
+            found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
+            problems.append(f"{name(key)} has shape {found}, expected {expected}")
+    raise_all(where, problems)
