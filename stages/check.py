@@ -22,7 +22,7 @@ from xpronet.data.params import (
 from xpronet.data.params import Path as PathParam
 from xpronet.labels.params import ClassifierParams, LabelParams
 from xpronet.model.params import DecodeParams, ModelParams
-from xpronet.prototypes.params import FeatureParams, PrototypeInit
+from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
 from xpronet.training.params import Symbols, TrainParams
 
 
@@ -72,6 +72,8 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
     yield "source", params.source, data
     if params.images.folder is not None:
         yield "images.folder", params.images.folder, data
+    for file in published_files(params.prototype_init):
+        yield "prototype_init", file, "expected kmeans, random, or a file of published prototypes"
     if params.labels.labeller == "file":
         yield "labels.file", params.labels.file, "name a .csv, .json or .pickle of labels"
     if "chexbert" in (params.labels.labeller, params.features.text_encoder):

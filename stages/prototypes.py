@@ -1,16 +1,23 @@
 """Features and labels of the train split -> data/prototypes.safetensors: PM (14, N^p, D) (Eq. 5-7)."""
 
+from typing import Literal
+
 import numpy as np
 from safetensors.numpy import save_file
 
-from stages.stage import read, run
+from stages.stage import Part, read, run
 from xpronet.data.files import replacing, write_json
 from xpronet.data.params import Count, Strict
 from xpronet.data.studies import read_annotation
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.prototypes import kmeans
-from xpronet.prototypes.params import FeatureParams, PrototypeInit
+from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
+from xpronet.prototypes.published import read_prototypes
+
+
+class FileOrder(Part):
+    file_order: Literal["chexbert", "alphabetical"]
 
 
 class Params(Strict):
@@ -18,6 +25,7 @@ class Params(Strict):
     n_prototypes: Count
     prototype_init: PrototypeInit
     features: FeatureParams
+    labels: FileOrder
 
 
 def main() -> None:
@@ -28,8 +36,13 @@ def main() -> None:
     visual, flipped, textual = (
         np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "flipped", "textual")
     )
-    if params.prototype_init == "random":
-        width = visual.shape[1] + textual.shape[1]
+    width = visual.shape[1] + textual.shape[1]
+    if published_files(params.prototype_init):
+        matrix = read_prototypes(
+            published_files(params.prototype_init), n_prototypes=params.n_prototypes, order=params.labels.file_order
+        )
+        table = []
+    elif params.prototype_init == "random":
         matrix, table = kmeans.random_matrix(len(CONDITIONS), params.n_prototypes, width, seed=params.seed), []
     else:
         matrix, table = kmeans.prototype_matrix(

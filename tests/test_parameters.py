@@ -71,7 +71,6 @@ def test_phantom_s_gamma_is_its_own():
         ("train.lr", float("nan"), "train.lr = nan: Input should be"),
         ("imlcs", "no", "imlcs = 'no': Input should be a valid boolean"),
         ("imlcs", 1, "imlcs = 1: Input should be a valid boolean"),
-        ("prototype_init", "k-means", "prototype_init = 'k-means': Input should be 'kmeans' or 'random'"),
         ("train", None, "train = None: Input should be"),
         ("images.crop", 512, "images: crop 512 must not exceed resize 100"),
         ("model.heads", 7, "model: heads 7 must divide d_model 256"),

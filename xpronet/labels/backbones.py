@@ -1,14 +1,11 @@
 """ResNets of torchvision and where their weights come from: one start for classifier, features and model."""
 
-import pickle
 from pathlib import Path
 
-import safetensors
-import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from xpronet.data.weights import read_weights
 from xpronet.labels.params import Backbone
 
 WIDTH = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048}  # channels of the last convolution
@@ -35,25 +32,11 @@ def start_weights(
     if weights == "imagenet":
         return _without_head(_imagenet(backbone))
     path = Path(classifier if weights == "classifier" and classifier else weights)
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, weights_only=True, map_location="cpu")
-        )
-    except FileNotFoundError:
-        raise ValueError(
-            f"backbone weights {path}: no such file; expected imagenet, classifier, random or a file"
-        ) from None
-    except (
-        safetensors.SafetensorError,
-        RuntimeError,
-        OSError,
-        ValueError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise ValueError(f"backbone weights {path}: not a weight file: {str(error).splitlines()[0]}") from None
+    if not path.is_file():
+        raise ValueError(f"backbone weights {path}: no such file; expected imagenet, classifier, random or a file")
+    state = read_weights(path)
+    if not isinstance(state, dict):
+        raise ValueError(f"backbone weights {path}: expected a state dict, got {type(state).__name__}")
     state = _without_head(state)
     wanted = _without_head(resnet(backbone, classes=1).state_dict())
     wrong = [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]

@@ -4,17 +4,15 @@ A BERT-base whose [CLS] vector feeds one linear head per condition. The weights 
 StanfordAIMI/RRG_scorers on the Hugging Face hub, read without unpickling code.
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from xpronet.data.weights import read_weights
 from xpronet.labels.bert import BertEncoder, bert_from_sizes, first_token, load_exactly, uncased_tokenizer
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 
@@ -94,12 +92,11 @@ def _read(path: Path, source: str) -> Mapping[str, Tensor]:
             " and set labels.chexbert_path to it"
         )
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{source} cannot be read as tensors ({reason}): download chexbert.pth again") from error
+        loaded = read_weights(path)
+    except ValueError as error:
+        raise ValueError(f"labels.chexbert_path: {error}; download chexbert.pth again") from None
+    if path.suffix == ".safetensors":
+        return loaded
     state = loaded.get("model_state_dict") if isinstance(loaded, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"{source} has no model_state_dict: it is not the published chexbert.pth")

@@ -18,6 +18,11 @@ ALPHABETICAL = (*sorted(CONDITIONS[:-1]), CONDITIONS[-1])
 ORDERS = {"chexbert": CONDITIONS, "alphabetical": ALPHABETICAL}
 
 
+def in_our_order(values: np.ndarray, order: Literal["chexbert", "alphabetical"]) -> np.ndarray:
+    """What was published per class along the first axis, in the order of CONDITIONS (row 19)."""
+    return values[[ORDERS[order].index(condition) for condition in CONDITIONS]]
+
+
 def write_labels(path: str | Path, studies: Sequence[Study], values: np.ndarray) -> None:
     """One row per study: id, split, and the (N, 14) values; whole numbers without a point, others with 6 digits."""
     with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:

@@ -5,9 +5,10 @@ A folder holds `weights.safetensors` and `model.json`; nothing else is needed to
 
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import safetensors
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from xpronet.data.files import raise_all, read_json, replacing, write_json
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.table import in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 
@@ -179,10 +181,11 @@ def _sizes_of(state: Mapping[str, Tensor], *, gamma: int, heads: int) -> ModelCo
     )
 
 
-def reorder_conditions(model: XProNet, order: Sequence[str]) -> None:
-    """Move the prototypes of a model whose classes are in `order` to the order of CONDITIONS, in place."""
-    rows = model.prototypes.data.unflatten(0, (len(order), -1))
-    model.prototypes.data = rows[[order.index(condition) for condition in CONDITIONS]].flatten(0, 1)
+def reorder_conditions(model: XProNet, order: Literal["chexbert", "alphabetical"]) -> None:
+    """Bring the prototypes of a published model into the order of CONDITIONS, in place (row 19)."""
+    rows = model.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))
+    with torch.no_grad():
+        model.prototypes.copy_(torch.from_numpy(in_our_order(rows.numpy(), order)).flatten(0, 1))
 
 
 def _check(

@@ -1,10 +1,20 @@
 """Group `features` of the parameters, and the keys of the prototype matrix."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from xpronet.data.params import Count, Path, Strict
 
-PrototypeInit = Literal["kmeans", "random"]
+# kmeans, random (w/o PI), or published matrices: one file, or two of half the prototypes, flipped images first.
+PrototypeInit = Path | Annotated[list[Path], Field(min_length=2, max_length=2)]
+
+
+def published_files(init: PrototypeInit) -> list[str]:
+    """The files that `prototype_init` names; none for kmeans and random."""
+    if isinstance(init, str):
+        return [] if init in ("kmeans", "random") else [init]
+    return list(init)
 
 
 class FeatureParams(Strict):

@@ -1,0 +1,85 @@
+"""Published checkpoints as model folders."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from xpronet.data.reports import Vocabulary, clean_report
+from xpronet.data.studies import of_split, read_annotation
+from xpronet.data.weights import read_weights
+from xpronet.labels.conditions import CONDITIONS
+from xpronet.model import checkpoint
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the published code has set for a dataset (rows 19, 25 and 27)."""
+
+    min_count: int
+    max_length: int
+    order: Literal["chexbert", "alphabetical"]
+
+
+SETTINGS = {
+    "iu_xray": Published(min_count=3, max_length=60, order="chexbert"),
+    "mimic_cxr": Published(min_count=10, max_length=100, order="alphabetical"),
+}
+
+
+def convert(
+    path: Path,
+    annotation: Path,
+    dataset: Literal["iu_xray", "mimic_cxr"],
+    out: Path,
+    *,
+    gamma: int,
+    heads: int,
+    min_count: int | None = None,
+) -> str:
+    """Write the model folder `out` and say in a line what it holds.
+
+    Raises:
+        ValueError: `out` exists, a file is missing or broken, keys do not fit, or the vocabulary has another size.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists: name a new folder, or remove it first")
+    published = SETTINGS[dataset]
+    min_count = min_count or published.min_count
+    state = read_state_dict(path)
+    train = of_split(read_annotation(annotation), "train")
+    vocabulary = Vocabulary.build((clean_report(study.report, dataset) for study in train), min_count)
+    model = checkpoint.load_official(state, gamma=gamma, heads=heads)
+    if len(vocabulary) != model.config.vocab_size:
+        raise ValueError(
+            f"{path} writes {model.config.vocab_size} words, but {len(vocabulary)} occur at least {min_count} times in "
+            f"the train split of {annotation}: give the annotation that it was trained with, or its --min-count"
+        )
+    checkpoint.reorder_conditions(model, published.order)
+    card = checkpoint.ModelCard(
+        vocabulary=vocabulary,
+        conditions=CONDITIONS,
+        style=dataset,
+        resize=256,
+        crop=224,
+        beam_size=3,
+        max_length=published.max_length,
+    )
+    checkpoint.save(out, model, card)
+    config = model.config
+    return (
+        f"{out}: {config.backbone}, {config.layers} layers of width {config.d_model} with {heads} heads, "
+        f"{config.n_prototypes} prototypes per observation (gamma {gamma}), {len(vocabulary)} words"
+    )
+
+
+def read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    """The weights in a published checkpoint, or in a file that holds nothing else."""
+    content = read_weights(path)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a checkpoint with a state_dict, got {type(content).__name__}")
+    return content
