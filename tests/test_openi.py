@@ -1,0 +1,161 @@
+"""IU-Xray from what Indiana University distributes: the studies of the published annotation, or one's own split."""
+
+import io
+import random
+import tarfile
+
+import pytest
+
+from xpronet.data.openi import read_reports, studies
+from xpronet.data.studies import read_annotation
+
+XML = """<?xml version="1.0" encoding="utf-8"?>
+<eCitation><uId id="{patient}"/><MedlineCitation><Article><Abstract>
+<AbstractText Label="COMPARISON">None.</AbstractText>
+<AbstractText Label="INDICATION">Cough</AbstractText>
+<AbstractText Label="FINDINGS">{findings}</AbstractText>
+<AbstractText Label="IMPRESSION">Nothing acute.</AbstractText>
+</Abstract></Article></MedlineCitation>
+<MeSH><major>Opacity/lung/base/left</major><automatic>Opacity</automatic></MeSH>
+{images}
+</eCitation>"""
+
+
+def xml(patient="CXR7", findings="Clear lungs.", images=("CXR7_IM-0042-1001", "CXR7_IM-0042-2001")) -> str:
+    images = "\n".join(f'<parentImage id="{image}"><caption>PA</caption></parentImage>' for image in images)
+    return XML.format(patient=patient, findings=findings, images=images)
+
+
+def archive(path, members: dict[str, str | tarfile.TarInfo]):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content.encode())
+                tar.addfile(info, io.BytesIO(content.encode()))
+    return path
+
+
+def test_a_report_has_its_sections_terms_and_images(tmp_path):
+    """The same from a folder and from an archive."""
+    (tmp_path / "ecgen-radiology").mkdir()
+    (tmp_path / "ecgen-radiology/7.xml").write_text(xml())
+    tgz = archive(tmp_path / "reports.tgz", {"ecgen-radiology/7.xml": xml()})
+    assert read_reports(tmp_path / "ecgen-radiology") == read_reports(tgz)
+    (report,) = read_reports(tgz)
+    assert (report.id, report.patient) == ("CXR7_IM-0042", "CXR7")
+    assert (report.findings, report.impression, report.indication) == ("Clear lungs.", "Nothing acute.", "Cough")
+    assert report.mesh == ("Opacity/lung/base/left",)
+    assert report.image_ids == ("CXR7_IM-0042-1001", "CXR7_IM-0042-2001")
+
+
+def test_ids_of_odd_names(tmp_path):
+    """Some 136 ids have a third part, and a report without images has its patient's."""
+    three = xml("CXR2372", images=("CXR2372_IM-0933-0001-0001", "CXR2372_IM-0933-0001-0002"))
+    (tmp_path / "three.xml").write_text(three)
+    (tmp_path / "none.xml").write_text(xml("CXR9", images=()))
+    assert [report.id for report in read_reports(tmp_path)] == ["CXR9", "CXR2372_IM-0933-0001"]
+
+
+def test_every_bad_report_is_named_at_once(tmp_path):
+    link = tarfile.TarInfo("link.xml")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    path = archive(
+        tmp_path / "reports.tgz",
+        {
+            "good.xml": xml(),
+            "again.xml": xml(),
+            "cut.xml": xml("CXR8")[:200],
+            "html.xml": "<html/>",
+            "bomb.xml": '<!DOCTYPE x [<!ENTITY a "aaaa">]>' + xml("CXR9"),
+            "long.xml": xml("CXR10", findings="a" * 2**20),
+            "climbs.xml": xml("CXR11", images=("../../etc/passwd",)),
+            "link.xml": link,
+            "readme.txt": "not a report",
+        },
+    )
+    with pytest.raises(ValueError) as error:
+        read_reports(path)
+    lines = str(error.value).splitlines()
+    assert "7 problems" in lines[0]
+    for name, reason in {
+        "again.xml": "CXR7 stands in good.xml too",
+        "cut.xml": "",
+        "html.xml": "not an Open-i report",
+        "bomb.xml": "declares entities",
+        "long.xml": "larger than",
+        "climbs.xml": "are no file names",
+        "link.xml": "a link or device",
+    }.items():
+        assert any(name in line and reason in line for line in lines[1:]), name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file or folder"), (b"no archive", "not a whole .tgz"), (b"\x1f\x8b\x08", "not a whole .tgz")],
+)
+def test_what_is_no_archive_is_one_line(tmp_path, content, message):
+    path = tmp_path / "reports.tgz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_reports(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_cut_download_is_one_line(tmp_path):
+    noise = random.Random(1).randbytes(5000).hex()
+    path = archive(tmp_path / "reports.tgz", {f"{n}.xml": xml(f"CXR{n}", findings=noise) for n in range(20)})
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="not a whole .tgz"):
+        read_reports(path)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no .xml file in it"):
+        read_reports(tmp_path)
+
+
+@pytest.fixture
+def collection(tmp_path):
+    members = {}
+    for n in range(40):
+        images = tuple(f"CXR{n}_IM-{n:04}-{view}001" for view in range(1 + n % 4))
+        members[f"{n}.xml"] = xml(f"CXR{n}", findings="" if n % 10 == 9 else f"Report {n}.", images=images)
+    return read_reports(archive(tmp_path / "reports.tgz", members))
+
+
+def test_a_split_of_one_s_own_is_seeded_and_by_patient(collection):
+    drawn = [studies(collection, split=None, min_views=2, max_views=2, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    counts = {split: sum(study.split == split for study in drawn[0]) for split in ("train", "val", "test")}
+    usable = [report for report in collection if report.findings and len(report.image_ids) >= 2]
+    assert counts == {"train": round(0.7 * len(usable)), "val": 3, "test": len(usable) - round(0.7 * len(usable)) - 3}
+    assert {len(study.image_path) for study in drawn[0]} == {2}
+    one_view = studies(collection, split=None, min_views=1, max_views=9, seed=1)
+    assert {len(study.image_path) for study in one_view} == {1, 2, 3, 4}
+    assert all(study.report for study in one_view)
+
+
+def test_a_published_split_leaves_others_out_and_names_what_is_absent(collection):
+    found = studies(
+        collection, split={"CXR2_IM-0002": "test", "CXR1_IM-0001": "train"}, min_views=2, max_views=2, seed=1
+    )
+    assert [(study.id, study.split) for study in found] == [("CXR1_IM-0001", "train"), ("CXR2_IM-0002", "test")]
+    with pytest.raises(ValueError, match="study CXR99_IM-0099 is not among"):
+        studies(collection, split={"CXR99_IM-0099": "test"}, min_views=2, max_views=2, seed=1)
+
+
+def test_the_real_collection_gives_the_published_annotation(shared):
+    """All 2,955 studies: ids, splits, and reports character by character."""
+    reports = read_reports(shared / "iu_xray/raw/NLMCXR_reports.tgz")
+    assert len(reports) == 3955
+    published = {study.id: study for study in read_annotation(shared / "iu_xray/annotation.json")}
+    split = {id: study.split for id, study in published.items()}
+    found = studies(reports, split=split, min_views=2, max_views=2, seed=1)
+    assert {study.id: (study.split, study.report) for study in found} == {
+        id: (study.split, study.report) for id, study in published.items()
+    }
+    assert {study.id for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)} == set(published)
