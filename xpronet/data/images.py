@@ -16,6 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import functional as F
 
+from xpronet.data.dicom import is_dicom, read_dicom
 from xpronet.data.files import replacing
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as the published code
@@ -23,12 +24,16 @@ STD = (0.229, 0.224, 0.225)
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a PNG or JPEG file to (H, W) uint8, black is low attenuation as in a printed radiograph.
+    """Decode a PNG, JPEG or DICOM file to (H, W) uint8, black is low attenuation as in a printed radiograph.
+
+    The one way in which pixels reach a model, in training and afterwards.
 
     Raises:
-        ValueError: the file is missing, empty, truncated or not an image.
+        ValueError: the file is missing, empty, truncated or not an image; or it is DICOM, but no chest radiograph.
     """
     try:
+        if is_dicom(Path(path)):
+            return read_dicom(path)
         with Image.open(path) as image:
             image.draft("L", image.size)  # JPEG decodes straight to grey
             if image.mode.startswith("I;16") or image.mode == "I":
@@ -37,7 +42,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: not an image that Pillow can read (PNG or JPEG expected)") from None
+        raise ValueError(f"{path}: not an image that Pillow can read (PNG, JPEG or DICOM expected)") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # truncated, broken chunk, absurd size
         raise ValueError(f"{path}: broken image: {error}") from None
 

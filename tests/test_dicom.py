@@ -1,0 +1,186 @@
+"""A DICOM radiograph looks as in a viewer, and what is no chest radiograph never reaches a model."""
+
+import gdcm
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+    generate_uid,
+)
+
+from xpronet.data.images import ImagePack, pack_image, read_image, write_pack
+
+RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)  # black at the upper left, white at the lower right
+
+
+def save(path, stored, *, bits=12, signed=False, syntax=ExplicitVRLittleEndian, preamble=True, **tags):
+    """A DX image of the stored values (H, W) or (H, W, 3); `tags` replace what is usual, None leaves it out."""
+    data = Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", generate_uid()
+    data.Modality, data.BodyPartExamined, data.PhotometricInterpretation = "DX", "CHEST", "MONOCHROME2"
+    data.Rows, data.Columns = stored.shape[:2]
+    data.SamplesPerPixel = 3 if stored.ndim == 3 else 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = (8 if bits <= 8 else 16), bits, bits - 1
+    data.PixelRepresentation = int(signed)
+    dtype = f"{'i' if signed else 'u'}{data.BitsAllocated // 8}"
+    for name, value in tags.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax.is_compressed else syntax
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    data.PixelData = np.ascontiguousarray(stored.astype(f"<{dtype}")).tobytes()
+    if syntax.is_compressed:
+        data.compress(syntax)
+    if preamble:
+        data.save_as(path, enforce_file_format=True)
+    else:
+        del data.file_meta
+        data.save_as(path, implicit_vr=True, little_endian=True)
+    return path
+
+
+def ramp(bits=12):
+    return np.rint(RAMP * (2**bits - 1))
+
+
+def near(found, expected, limit=1):
+    assert found.dtype == np.uint8 and found.shape == expected.shape
+    np.testing.assert_allclose(found.astype(int), np.rint(expected * 255), atol=limit)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_bit_depths(tmp_path, bits):
+    near(read_image(save(tmp_path / "a.dcm", ramp(bits), bits=bits)), RAMP)
+
+
+def test_signed_values_and_rescale(tmp_path):
+    stored = ramp(12) - 2048
+    tags = {"RescaleSlope": "2", "RescaleIntercept": "-100"}
+    near(read_image(save(tmp_path / "a.dcm", stored, signed=True, **tags)), RAMP)
+
+
+def test_polarity(tmp_path):
+    """MONOCHROME1 stores white as 0; PresentationLUTShape INVERSE beside it says the same, not the opposite."""
+    for tags in ({}, {"PresentationLUTShape": "INVERSE"}):
+        path = save(tmp_path / "a.dcm", ramp(), PhotometricInterpretation="MONOCHROME1", **tags)
+        near(read_image(path), 1 - RAMP)
+
+
+@pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows(tmp_path, function):
+    """Of several windows the first; formulas of PS3.3 C.11.2.1, written out."""
+    stored, center, width = ramp(), 1500.0, 800.0
+    tags = {"WindowCenter": ["1500", "9"], "WindowWidth": ["800", "9"]}
+    if function:
+        tags["VOILUTFunction"] = function
+    found = read_image(save(tmp_path / "a.dcm", stored, **tags))
+    if function == "SIGMOID":
+        expected = 1 / (1 + np.exp(-4 * (stored - center) / width))
+    elif function == "LINEAR_EXACT":
+        expected = ((stored - center) / width + 0.5).clip(0, 1)
+    else:
+        expected = ((stored - (center - 0.5)) / (width - 1) + 0.5).clip(0, 1)
+    near(found, expected)
+
+
+def test_a_look_up_table_comes_before_a_window(tmp_path):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [4096, 0, 16], np.arange(65535, -1, -16).astype("<u2").tobytes()
+    path = save(tmp_path / "a.dcm", ramp(), VOILUTSequence=[table], WindowCenter="10", WindowWidth="10")
+    near(read_image(path), 1 - RAMP, limit=2)
+
+
+def test_padding_is_black_and_does_not_stretch_the_rest(tmp_path):
+    stored = 1000 + RAMP * 1000
+    stored[:5] = 4095
+    found = read_image(save(tmp_path / "a.dcm", np.rint(stored), PixelPaddingValue=4095))
+    assert (found[:5] == 0).all()
+    rest = RAMP[5:]
+    near(found[5:], (rest - rest.min()) / (rest.max() - rest.min()))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+def test_compressions(tmp_path, syntax):
+    near(read_image(save(tmp_path / "a.dcm", ramp(), syntax=syntax)), RAMP)
+
+
+@pytest.mark.parametrize("syntax", ["JPEGLSLossless", "JPEGLosslessProcess14_1", "JPEGBaselineProcess1"])
+def test_compressions_that_only_gdcm_writes(tmp_path, syntax):
+    source = gdcm.ImageReader()
+    bits = 8 if "Baseline" in syntax else 12
+    source.SetFileName(str(save(tmp_path / "plain.dcm", ramp(bits), bits=bits)))
+    assert source.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(source.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFile(source.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    assert writer.Write()
+    near(read_image(tmp_path / "a.dcm"), RAMP, limit=4 if "Baseline" in syntax else 1)
+
+
+def test_content_tells_a_dicom_file_not_its_name(tmp_path):
+    near(read_image(save(tmp_path / "I0000001", ramp())), RAMP)
+    near(read_image(save(tmp_path / "old.dcm", ramp(), preamble=False)), RAMP)  # no preamble: by its name
+
+
+def test_a_secondary_capture_in_colour_is_its_grey(tmp_path):
+    grey = np.repeat(ramp(8)[..., None], 3, axis=2)
+    tags = {"PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    near(read_image(save(tmp_path / "a.dcm", grey, bits=8, **tags)), RAMP)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"Modality": "CT"}, "modality CT is no projection radiograph"),
+        ({"Modality": "MG"}, "modality MG is no projection radiograph"),
+        ({"BodyPartExamined": "HAND"}, "body part HAND is not the chest"),
+        ({"NumberOfFrames": 3, "Rows": 16}, "3 frames, a radiograph has one"),
+        ({"Rows": 40000, "Columns": 40000}, "40000 x 40000 pixels are too many"),
+    ],
+)
+def test_what_is_no_chest_radiograph_is_refused_with_the_reason(tmp_path, tags, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_image(save(tmp_path / "a.dcm", ramp(), **tags))
+    assert "a.dcm" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_radiograph_that_does_not_say_what_it_shows_is_read(tmp_path):
+    near(read_image(save(tmp_path / "a.dcm", ramp(), Modality=None, BodyPartExamined=None)), RAMP)
+
+
+def test_broken_files_are_one_line(tmp_path):
+    whole = save(tmp_path / "a.dcm", ramp()).read_bytes()
+    for name, content in {"cut": whole[:-1000], "header": whole[:300], "empty": b"", "text": b"no image" * 100}.items():
+        path = tmp_path / f"{name}.dcm"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}.dcm") as error:
+            read_image(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".png", ".jpg"])
+def test_training_and_inference_see_the_same_pixels(tmp_path, suffix):
+    """What the pack holds is what reading the file anew gives: no second way of decoding anywhere."""
+    path = tmp_path / f"image{suffix}"
+    if suffix == ".dcm":
+        save(path, ramp(), PhotometricInterpretation="MONOCHROME1", WindowCenter="2000", WindowWidth="3000")
+    else:
+        Image.fromarray(ramp(8).astype(np.uint8)).save(path)
+    packed = pack_image(read_image(path), resize=40, crop=32, train=False)
+    write_pack(tmp_path / "images.u8", tmp_path / "images.json", [packed], resize=40, crop=32)
+    again = pack_image(read_image(path), resize=40, crop=32, train=False)
+    np.testing.assert_array_equal(ImagePack(tmp_path / "images.u8", tmp_path / "images.json").square(0), again.square)
