@@ -8,6 +8,7 @@ help:
 	@echo "make setup      make .venv with the tested versions"
 	@echo "make repro      run the pipeline: from raw studies to metrics/test.json"
 	@echo "make test       run the tests"
+	@echo "make bench      measure speed and memory: benchmarks/results.json"
 	@echo "make ablations  run the four rows of Table 2 as DVC experiments"
 
 setup: $(INSTALLED)
@@ -25,7 +26,10 @@ repro: setup
 test: setup
 	pytest
 
+bench: setup
+	python -m benchmarks
+
 ablations: setup
 	python -m xpronet.app.ablations
 
-.PHONY: help setup repro test ablations
+.PHONY: help setup repro test bench ablations

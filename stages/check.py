@@ -15,6 +15,7 @@ from xpronet.data.params import (
     Count,
     Dataset,
     ImageParams,
+    OpenIParams,
     PhantomParams,
     ReportParams,
     RuntimeParams,
@@ -32,6 +33,7 @@ class Params(Symbols):
     seed: Count
     prototype_init: PrototypeInit
     phantom: PhantomParams
+    openi: OpenIParams
     images: ImageParams
     reports: ReportParams
     labels: LabelParams
@@ -58,6 +60,8 @@ class Params(Symbols):
             )
         if self.features.text_encoder == "chexbert" and self.labels.chexbert_path is None:
             raise ValueError("features.text_encoder chexbert needs labels.chexbert_path")
+        if self.dataset == "mimic_cxr" and not self.source.endswith(".json"):
+            raise ValueError(f"source {self.source!r}: mimic_cxr comes from an annotation.json")
         if (self.images.folder is None) != (self.dataset == "phantom"):
             raise ValueError(
                 f"images.folder must be {'null' if self.dataset == 'phantom' else 'set'} for {self.dataset}"
@@ -70,6 +74,8 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
     data = f"put the {params.dataset} data there or name its place (README, Datasets)"
     weights = "expected imagenet, random or a weight file"
     yield "source", params.source, data
+    if params.openi.split is not None:
+        yield "openi.split", params.openi.split, "expected an annotation.json, or null"
     if params.images.folder is not None:
         yield "images.folder", params.images.folder, data
     for file in published_files(params.prototype_init):

@@ -2,11 +2,15 @@
 
 import io
 import random
+import sys
 import tarfile
 
 import pytest
+from PIL import Image
 
+from xpronet.data.images import ImagePack
 from xpronet.data.openi import read_reports, studies
+from xpronet.data.packing import files, pack_studies
 from xpronet.data.studies import read_annotation
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
@@ -159,3 +163,46 @@ def test_the_real_collection_gives_the_published_annotation(shared):
         id: (study.split, study.report) for id, study in published.items()
     }
     assert {study.id for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)} == set(published)
+
+
+def test_the_real_files_make_a_dataset(shared, tmp_path):
+    """From the archive and the folder of pictures, with a split of one's own."""
+    reports = read_reports(shared / "iu_xray/raw/NLMCXR_reports.tgz")
+    pictures = shared / "iu_xray/raw/NLMCXR_png"
+    there = [
+        study
+        for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)
+        if all((pictures / path).is_file() for path in study.image_path)
+    ]
+    assert len(there) == 13
+    paths = tmp_path / "images.u8", tmp_path / "images.json"
+    pack_studies(there, files(pictures), *paths, resize=64, crop=56)
+    assert len(ImagePack(*paths)) == 26
+
+
+def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
+    """`check` and `prepare` with Open-i's reports as `source`, and a clear line where a picture is missing."""
+    ids = [f"CXR{n}_IM-{n:04}" for n in range(10)]
+    pictures = {id: (f"{id}-1001", f"{id}-2001") for id in ids}
+    for names in pictures.values():
+        for name in names:
+            Image.new("L", (300, 280), 90).save(tmp_path / f"{name}.png")
+    members = {f"{id}.xml": xml(id.split("_")[0], images=names) for id, names in pictures.items()}
+    project = new_project(
+        "iu_xray",
+        {
+            "source": str(archive(tmp_path / "NLMCXR_reports.tgz", members)),
+            "images": {"folder": str(tmp_path)},
+            "labels": {"labeller": "rules", "chexbert_path": None},
+            "features": {"text_encoder": "minilm"},
+            "classifier": {"weights": "random"},
+            "model": {"visual_weights": "random"},
+        },
+    )
+    for stage in ("check", "prepare"):
+        project.run(sys.executable, "-m", f"stages.{stage}")
+    annotation = project.json("data/prepared/annotation.json")
+    assert {split: len(annotation[split]) for split in annotation} == {"train": 7, "val": 1, "test": 2}
+    (tmp_path / "CXR3_IM-0003-2001.png").unlink()
+    said = project.run(sys.executable, "-m", "stages.prepare", code=1)
+    assert "study CXR3_IM-0003" in said and "no such image" in said and "Traceback" not in said

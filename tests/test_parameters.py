@@ -77,6 +77,7 @@ def test_phantom_s_gamma_is_its_own():
         ("labels.labeller", "chexbert", "labels: labeller chexbert needs chexbert_path"),
         ("labels.labeller", "file", "labels: labeller file needs file"),
         ("features.text_encoder", "chexbert", "features.text_encoder chexbert needs labels.chexbert_path"),
+        ("openi.min_views", 3, "openi: min_views 3 must not exceed max_views 2"),
         ("images.folder", "pictures", "images.folder must be null for phantom"),
         ("model.backbone", "resnet50", "model.visual_weights classifier needs model.backbone resnet50"),
     ],

@@ -36,6 +36,20 @@ class PhantomParams(Strict):
     size: Annotated[int, Field(ge=64)]  # side of a drawn image, in pixels
 
 
+class OpenIParams(Strict):
+    """Group `openi`: which of Open-i's reports become studies, where `source` is not an annotation."""
+
+    split: Path | None  # an annotation whose ids and splits to take; None draws patients 7 : 1 : 2
+    min_views: Count  # a report with fewer images is left out; the published set has 2
+    max_views: Count  # further images are left out
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.min_views > self.max_views:
+            raise ValueError(f"min_views {self.min_views} must not exceed max_views {self.max_views}")
+        return self
+
+
 class ImageParams(Strict):
     """Group `images`: row 26."""
 
