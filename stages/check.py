@@ -15,6 +15,7 @@ from xpronet.data.params import (
     Count,
     Dataset,
     ImageParams,
+    MimicParams,
     OpenIParams,
     PhantomParams,
     ReportParams,
@@ -34,6 +35,7 @@ class Params(Symbols):
     prototype_init: PrototypeInit
     phantom: PhantomParams
     openi: OpenIParams
+    mimic: MimicParams
     images: ImageParams
     reports: ReportParams
     labels: LabelParams
@@ -60,8 +62,11 @@ class Params(Symbols):
             )
         if self.features.text_encoder == "chexbert" and self.labels.chexbert_path is None:
             raise ValueError("features.text_encoder chexbert needs labels.chexbert_path")
-        if self.dataset == "mimic_cxr" and not self.source.endswith(".json"):
-            raise ValueError(f"source {self.source!r}: mimic_cxr comes from an annotation.json")
+        if self.dataset == "mimic_cxr" and not self.source.endswith((".json", "-split.csv", "-split.csv.gz")):
+            raise ValueError(
+                f"source {self.source!r}: mimic_cxr comes from an annotation.json or a "
+                "mimic-cxr-2.0.0-split.csv.gz, not from the folder, which DVC would read whole"
+            )
         if (self.images.folder is None) != (self.dataset == "phantom"):
             raise ValueError(
                 f"images.folder must be {'null' if self.dataset == 'phantom' else 'set'} for {self.dataset}"
@@ -76,6 +81,8 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
     yield "source", params.source, data
     if params.openi.split is not None:
         yield "openi.split", params.openi.split, "expected an annotation.json, or null"
+    if params.mimic.reports is not None:
+        yield "mimic.reports", params.mimic.reports, "expected the folder `files` or mimic-cxr-reports.zip, or null"
     if params.images.folder is not None:
         yield "images.folder", params.images.folder, data
     for file in published_files(params.prototype_init):

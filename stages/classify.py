@@ -24,7 +24,7 @@ def main() -> None:
     params = read(Params)
     settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
     studies = read_annotation("data/prepared/annotation.json")
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     labels, images = read_labels("data/labels.csv", studies), image_positions(studies)
 
     def dataset(*splits: str, **options) -> tuple[list, StudyDataset]:

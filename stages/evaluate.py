@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from stages.stage import Part, read, run
 from xpronet.data.files import write_json
 from xpronet.data.params import Strict
-from xpronet.data.reports import Style, clean_report
+from xpronet.data.reports import Style, clean_report, without_marks
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.evaluation import lexical
 from xpronet.evaluation.floors import best_constant
@@ -18,6 +19,7 @@ from xpronet.labels.table import read_labels
 
 class Cleaning(Part):
     style: Style
+    xxxx: Literal["keep", "drop", "unk"]
 
 
 class Params(Strict):
@@ -29,7 +31,9 @@ def main() -> None:
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in SPLITS}
     reports = {
-        split: [clean_report(study.report, params.reports.style) for study in chosen]
+        split: [
+            without_marks(clean_report(study.report, params.reports.style), params.reports.xxxx) for study in chosen
+        ]
         for split, chosen in splits.items()
     }
     constant = best_constant(reports["train"], reports["val"])

@@ -36,7 +36,7 @@ def main() -> None:
     params = read(Params)
     studies = read_annotation("data/prepared/annotation.json")
     train = of_split(studies, "train")
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     torch.manual_seed(params.seed)
     network = resnet(params.model.backbone, classes=1)
     start = start_weights(

@@ -26,7 +26,7 @@ def main() -> None:
     params = read(Params)
     device = choose(params.runtime.device)
     studies = read_annotation("data/prepared/annotation.json")
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     images = image_positions(studies)
     model, card = checkpoint.load("data/model")
     model.to(device)

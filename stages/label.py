@@ -11,7 +11,7 @@ from xpronet.labels import rules
 from xpronet.labels.chexbert import CheXbert
 from xpronet.labels.conditions import pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
-from xpronet.labels.table import read_labels, write_labels
+from xpronet.labels.table import is_chexpert_table, read_chexpert_table, read_labels, write_labels
 
 
 class Params(Strict):
@@ -21,7 +21,9 @@ class Params(Strict):
 def main() -> None:
     params = read(Params).labels
     studies = read_annotation("data/prepared/annotation.json")
-    if params.labeller == "file":
+    if params.labeller == "file" and is_chexpert_table(params.file):
+        labels = pseudo_labels(read_chexpert_table(params.file, studies), uncertain=params.uncertain)
+    elif params.labeller == "file":
         labels = read_labels(params.file, studies, order=params.file_order)
         labels = pseudo_labels((labels > 0).astype(int))
     else:

@@ -1,11 +1,28 @@
 """Raw studies -> data/prepared: annotation.json, the packed images and their index (paper §4, Datasets)."""
 
+import logging
 import os
+import shutil
+from collections import Counter
+from pathlib import Path as File
 
 from stages.stage import read, run
-from xpronet.data import openi, packing
-from xpronet.data.params import Count, Dataset, ImageParams, OpenIParams, Path, PhantomParams, RuntimeParams, Strict
-from xpronet.data.studies import Study, read_annotation, write_annotation
+from xpronet.data import archives, openi, packing, physionet
+from xpronet.data.files import write_json
+from xpronet.data.params import (
+    Count,
+    Dataset,
+    ImageParams,
+    MimicParams,
+    OpenIParams,
+    Path,
+    PhantomParams,
+    RuntimeParams,
+    Strict,
+)
+from xpronet.data.studies import SPLITS, Study, of_split, read_annotation, write_annotation
+
+EXTRACTED = File("data/prepared/.images")  # while an archive of pictures is packed
 
 
 class Params(Strict):
@@ -14,14 +31,17 @@ class Params(Strict):
     seed: Count
     phantom: PhantomParams
     openi: OpenIParams
+    mimic: MimicParams
     images: ImageParams
     runtime: RuntimeParams
 
 
-def read_studies(params: Params) -> list[Study]:
-    """From an annotation, or from Open-i's reports."""
+def read_studies(params: Params) -> tuple[list[Study], Counter[str]]:
+    """From an annotation, or from the files that Open-i and PhysioNet offer; and what was left out, with the reason."""
     if params.source.endswith(".json"):
-        return read_annotation(params.source)
+        return read_annotation(params.source), Counter()
+    if params.dataset == "mimic_cxr":
+        return physionet.read_studies(params.source, params.images.folder, **dict(params.mimic))
     published = read_annotation(params.openi.split) if params.openi.split else None
     return openi.studies(
         openi.read_reports(params.source),
@@ -32,22 +52,46 @@ def read_studies(params: Params) -> list[Study]:
     )
 
 
+def read_images(params: Params, studies: list[Study]) -> packing.Reader:
+    folder = File(params.images.folder)
+    if archives.is_archive(folder):
+        archives.extract(folder, {path for study in studies for path in study.image_path}, EXTRACTED)
+        folder = EXTRACTED
+    return packing.Folder(folder)
+
+
 def main() -> None:
     params = read(Params)
     if params.dataset == "phantom":
-        studies, reader = packing.phantom(**dict(params.phantom), seed=params.seed)
+        (studies, reader), excluded = packing.phantom(**dict(params.phantom), seed=params.seed), Counter()
     else:
-        studies, reader = read_studies(params), packing.files(params.images.folder)
-    packing.pack_studies(
+        studies, excluded = read_studies(params)
+        for reason, count in sorted(excluded.items()):
+            logging.info("left out: %s: %d", reason, count)
+        reader = read_images(params, studies)
+    studies, broken = packing.pack_studies(
         studies,
         reader,
         "data/prepared/images.u8",
-        "data/prepared/images.json",
+        "data/prepared/images.jsonl",
         resize=params.images.resize,
         crop=params.images.crop,
         workers=params.runtime.workers or os.cpu_count(),
+        broken=params.images.broken,
     )
+    shutil.rmtree(EXTRACTED, ignore_errors=True)
     write_annotation("data/prepared/annotation.json", studies)
+    metrics = {
+        "studies": {split: len(of_split(studies, split)) for split in SPLITS},
+        "images": {split: sum(len(study.image_path) for study in of_split(studies, split)) for split in SPLITS},
+        "left_out": dict(sorted(excluded.items())),
+        "broken_images": broken,
+    }
+    if params.dataset == "mimic_cxr":
+        metrics["published_images"] = physionet.PUBLISHED
+        for split, count in metrics["images"].items():
+            logging.info("%s: %d images; the published annotation has %d", split, count, physionet.PUBLISHED[split])
+    write_json("metrics/prepare.json", metrics)
 
 
 if __name__ == "__main__":

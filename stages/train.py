@@ -12,7 +12,7 @@ from xpronet.data.devices import choose
 from xpronet.data.files import replacing, write_json
 from xpronet.data.images import ImagePack
 from xpronet.data.params import Count, ReportParams, RuntimeParams
-from xpronet.data.reports import Vocabulary, clean_report, truncate
+from xpronet.data.reports import Vocabulary, clean_report, truncate, without_marks
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import running_meteor
@@ -42,9 +42,14 @@ def main() -> None:
     settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in ("train", "val")}
-    cleaned = {split: [clean_report(study.report, params.reports.style) for study in splits[split]] for split in splits}
+    cleaned = {
+        split: [
+            without_marks(clean_report(study.report, params.reports.style), params.reports.xxxx) for study in chosen
+        ]
+        for split, chosen in splits.items()
+    }
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.json")
+    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
     # Labels made from a validation report are read only where the parameters ask for it (row 20).
     val_labels = "data/labels.csv" if params.test_labels == "reference" else "data/predicted_labels.csv"

@@ -7,8 +7,6 @@ from PIL import Image
 from torchvision import transforms
 
 from xpronet.data.images import ImagePack, normalise, pack_image, read_image, write_pack
-from xpronet.data.packing import files, pack_studies
-from xpronet.data.studies import Study
 
 
 def picture(height=400, width=300, seed=0):
@@ -95,19 +93,3 @@ def test_a_broken_image_is_one_clear_line(tmp_path, name, message):
         read_image(folder / f"{name}.png")
     assert f"{name}.png" in str(error.value)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_packing_names_every_broken_image_and_leaves_nothing(tmp_path, workers):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    broken_folder(folder)
-    names = ["good", "cut", "text", "none", "link"]
-    studies = [Study(f"S{i}", "train", "x", (f"{name}.png",)) for i, name in enumerate(names)]
-    with pytest.raises(ValueError) as error:
-        pack_studies(
-            studies, files(folder), tmp_path / "o/p.u8", tmp_path / "o/p.json", resize=64, crop=56, workers=workers
-        )
-    for line in ("4 problems", "S1: ", "S2: ", "S3: ", "S4: ", "leads out of the image folder"):
-        assert line in str(error.value)
-    assert list((tmp_path / "o").iterdir()) == []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from xpronet.data.images import ImagePack
 from xpronet.data.openi import read_reports, studies
-from xpronet.data.packing import files, pack_studies
+from xpronet.data.packing import Folder, pack_studies
 from xpronet.data.studies import read_annotation
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
@@ -132,19 +132,19 @@ def collection(tmp_path):
 
 
 def test_a_split_of_one_s_own_is_seeded_and_by_patient(collection):
-    drawn = [studies(collection, split=None, min_views=2, max_views=2, seed=seed) for seed in (1, 1, 2)]
+    drawn = [studies(collection, split=None, min_views=2, max_views=2, seed=seed)[0] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     counts = {split: sum(study.split == split for study in drawn[0]) for split in ("train", "val", "test")}
     usable = [report for report in collection if report.findings and len(report.image_ids) >= 2]
     assert counts == {"train": round(0.7 * len(usable)), "val": 3, "test": len(usable) - round(0.7 * len(usable)) - 3}
     assert {len(study.image_path) for study in drawn[0]} == {2}
-    one_view = studies(collection, split=None, min_views=1, max_views=9, seed=1)
+    one_view, _ = studies(collection, split=None, min_views=1, max_views=9, seed=1)
     assert {len(study.image_path) for study in one_view} == {1, 2, 3, 4}
     assert all(study.report for study in one_view)
 
 
 def test_a_published_split_leaves_others_out_and_names_what_is_absent(collection):
-    found = studies(
+    found, _ = studies(
         collection, split={"CXR2_IM-0002": "test", "CXR1_IM-0001": "train"}, min_views=2, max_views=2, seed=1
     )
     assert [(study.id, study.split) for study in found] == [("CXR1_IM-0001", "train"), ("CXR2_IM-0002", "test")]
@@ -158,11 +158,11 @@ def test_the_real_collection_gives_the_published_annotation(shared):
     assert len(reports) == 3955
     published = {study.id: study for study in read_annotation(shared / "iu_xray/annotation.json")}
     split = {id: study.split for id, study in published.items()}
-    found = studies(reports, split=split, min_views=2, max_views=2, seed=1)
+    found, _ = studies(reports, split=split, min_views=2, max_views=2, seed=1)
     assert {study.id: (study.split, study.report) for study in found} == {
         id: (study.split, study.report) for id, study in published.items()
     }
-    assert {study.id for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)} == set(published)
+    assert {study.id for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)[0]} == set(published)
 
 
 def test_the_real_files_make_a_dataset(shared, tmp_path):
@@ -171,12 +171,12 @@ def test_the_real_files_make_a_dataset(shared, tmp_path):
     pictures = shared / "iu_xray/raw/NLMCXR_png"
     there = [
         study
-        for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)
+        for study in studies(reports, split=None, min_views=2, max_views=2, seed=1)[0]
         if all((pictures / path).is_file() for path in study.image_path)
     ]
     assert len(there) == 13
     paths = tmp_path / "images.u8", tmp_path / "images.json"
-    pack_studies(there, files(pictures), *paths, resize=64, crop=56)
+    pack_studies(there, Folder(pictures), *paths, resize=64, crop=56)
     assert len(ImagePack(*paths)) == 26
 
 
@@ -187,6 +187,9 @@ def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
     for names in pictures.values():
         for name in names:
             Image.new("L", (300, 280), 90).save(tmp_path / f"{name}.png")
+    with tarfile.open(tmp_path / "NLMCXR_png.tgz", "w:gz") as tar:
+        for path in tmp_path.glob("*.png"):
+            tar.add(path, f"./{path.name}")
     members = {f"{id}.xml": xml(id.split("_")[0], images=names) for id, names in pictures.items()}
     project = new_project(
         "iu_xray",
@@ -203,6 +206,60 @@ def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
         project.run(sys.executable, "-m", f"stages.{stage}")
     annotation = project.json("data/prepared/annotation.json")
     assert {split: len(annotation[split]) for split in annotation} == {"train": 7, "val": 1, "test": 2}
+    packed = project.sha256("data/prepared/images.u8")
+    project.configure({"images": {"folder": str(tmp_path / "NLMCXR_png.tgz")}})
+    for stage in ("check", "prepare"):
+        project.run(sys.executable, "-m", f"stages.{stage}")
+    assert project.sha256("data/prepared/images.u8") == packed
+    assert not (project.folder / "data/prepared/.images").exists()
+    project.configure({})
     (tmp_path / "CXR3_IM-0003-2001.png").unlink()
     said = project.run(sys.executable, "-m", "stages.prepare", code=1)
     assert "study CXR3_IM-0003" in said and "no such image" in said and "Traceback" not in said
+
+
+def kaggle(folder, reports: str, projections: str):
+    header = "uid,MeSH,Problems,image,indication,comparison,findings,impression\n"
+    (folder / "indiana_reports.csv").write_text(header + reports)
+    (folder / "indiana_projections.csv").write_text("uid,filename,projection\n" + projections)
+    return folder
+
+
+def test_kaggle_s_form_gives_the_same_studies(tmp_path):
+    """Its file names lack the CXR of the ids; the frontal view comes first."""
+    folder = kaggle(
+        tmp_path,
+        '10,normal,normal,PA,Cough,None.,"Clear, both lungs.",Normal.\n'
+        "9,Opacity/lung;Edema,Opacity,PA,,,,Nothing.\n2,normal,normal,PA,,,Clear.,\n",
+        "10,10_IM-0002-2001.dcm.png,Lateral\n10,10_IM-0002-3001.dcm.png,Frontal\n2,2_IM-0652-1001.dcm.png,Frontal\n",
+    )
+    reports = read_reports(folder)
+    assert reports == read_reports(folder / "indiana_reports.csv")
+    assert [report.id for report in reports] == ["CXR2_IM-0652", "CXR9", "CXR10_IM-0002"]
+    assert reports[2].images == ("10_IM-0002-3001.dcm.png", "10_IM-0002-2001.dcm.png")
+    assert reports[2].image_ids[0] == "CXR10_IM-0002-3001"
+    assert (reports[2].findings, reports[2].impression) == ("Clear, both lungs.", "Normal.")
+    assert reports[1].mesh == ("Opacity/lung", "Edema")
+    found, left_out = studies(reports, split=None, min_views=1, max_views=2, seed=1)
+    assert {study.id for study in found} == {"CXR2_IM-0652", "CXR10_IM-0002"}
+    assert left_out == {"no findings section": 1}
+
+
+def test_bad_rows_of_kaggle_s_tables_are_all_named(tmp_path):
+    folder = kaggle(tmp_path, "1,,,,,,a,\n1,,,,,,b,\nx,,,,,,c,\n", "1,../../x.dcm.png,Frontal\n")
+    with pytest.raises(ValueError) as error:
+        read_reports(folder)
+    for line in (
+        "3 problems",
+        "projections.csv: line 2",
+        "line 3: uid '1' stands twice",
+        "line 4: uid 'x' is no number",
+    ):
+        assert line in str(error.value)
+    (folder / "indiana_projections.csv").unlink()
+    with pytest.raises(ValueError, match=r"indiana_projections\.csv: no such file"):
+        read_reports(folder)
+    (folder / "indiana_reports.csv").write_text("a,b\n1,2\n")
+    (folder / "indiana_projections.csv").write_text("uid,filename,projection\n")
+    with pytest.raises(ValueError, match=r"indiana_reports\.csv: no column uid, MeSH, findings"):
+        read_reports(folder)

@@ -44,7 +44,7 @@ def test_studies_of_one_and_of_two_views_are_packed(project):
     annotation = project.json("data/prepared/annotation.json")
     views = [len(study["image_path"]) for split in annotation.values() for study in split]
     assert sorted(set(views)) == [1, 2]
-    assert len(project.json("data/prepared/images.json")["images"]) == sum(views) == 36
+    assert sum(project.json("metrics/prepare.json")["images"].values()) == sum(views) == 36
 
 
 def test_every_published_report_and_label_is_read(shared):

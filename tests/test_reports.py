@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from xpronet.data.reports import UNKNOWN, Vocabulary, clean_report, truncate
+from xpronet.data.reports import UNKNOWN, Vocabulary, clean_report, truncate, without_marks
 
 
 @pytest.fixture(params=["iu_xray", "mimic_cxr"])
@@ -60,3 +60,19 @@ def test_vocabulary_round_trip_and_threshold():
 def test_truncation_keeps_the_end():
     assert truncate([0, 5, 6, 7, 0], 4) == [0, 5, 6, 0]
     assert truncate([0, 5, 0], 4) == [0, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("keep", "the xxxx are clear . x-xxxx ."),
+        ("drop", "the are clear ."),
+        ("unk", "the <unk> are clear . <unk> ."),
+    ],
+)
+def test_marks_of_removed_words(how, expected):
+    """Open-i's reports have them in the place of names and dates, and of many ordinary words."""
+    assert without_marks(clean_report("The XXXX are clear. x-XXXX.", "iu_xray"), how) == expected
+    vocabulary = Vocabulary.build(["the are clear ."], 1)
+    ids = vocabulary.encode(without_marks("xxxx are .", how))
+    assert ids == {"drop": vocabulary.encode("are .")}.get(how, vocabulary.encode("never-seen are ."))

@@ -1,9 +1,12 @@
 """Files that are either whole or not there: write beside, then rename."""
 
+import csv
+import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,28 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
+
+
+def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a .csv or .csv.gz, which may have other columns too.
+
+    Raises:
+        ValueError: no such file, not a table, or columns that are missing.
+    """
+    path = Path(path)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file, restval="")
+            missing = [column for column in columns if column not in (table.fieldnames or ())]
+            if missing:
+                raise ValueError(f"{path}: no column {', '.join(missing)}")
+            for row in table:
+                yield table.line_num, row
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a whole table: {error}") from None
 
 
 def raise_all(where: str | Path, problems: list[str]) -> None:

@@ -8,15 +8,18 @@ import random
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from xpronet.data.files import raise_all
+from xpronet.data.files import raise_all, read_table
 from xpronet.data.studies import SPLITS, Split, Study
 
 LARGEST_XML = 2**20  # bytes; the largest of the collection has 20 kB
+KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
+KAGGLE_SECTIONS = ("findings", "impression", "indication", "comparison")
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, as the published split
 
 
@@ -31,18 +34,22 @@ class Report:
     indication: str
     comparison: str
     mesh: tuple[str, ...]  # terms that a person has given; "normal" where nothing was found
-    image_ids: tuple[str, ...]  # file names without .png, CXR2384_IM-0942-1001
+    image_ids: tuple[str, ...]  # CXR2384_IM-0942-1001
+    images: tuple[str, ...]  # their file names
 
 
 def read_reports(path: str | Path) -> list[Report]:
     """Every report of a folder (at any depth) or of a `.tgz` of Open-i XML, in the order of the patients' numbers.
 
-    Archives are read in place: nothing is extracted, links and oversized members are refused.
+    Archives are read in place: nothing is extracted, links and oversized members are refused. Kaggle's form of the
+    collection is known by its file `indiana_reports.csv`, which `path` names or holds.
 
     Raises:
         ValueError: no such path, not an archive, no XML in it, or reports that cannot be read; all are named.
     """
     path = Path(path)
+    if path.suffix == ".csv" or (path / KAGGLE_REPORTS).is_file():
+        return _in_order(_read_kaggle(path if path.suffix == ".csv" else path / KAGGLE_REPORTS))
     reports, problems, seen = [], [], {}
     for name, content in _members(path, problems):
         try:
@@ -57,38 +64,88 @@ def read_reports(path: str | Path) -> list[Report]:
     raise_all(path, problems)
     if not reports:
         raise ValueError(f"{path}: no .xml file in it; expected NLMCXR_reports.tgz or its folder ecgen-radiology")
-    return sorted(reports, key=lambda report: (len(report.patient), report.patient))
+    return _in_order(reports)
 
 
 def studies(
     reports: Sequence[Report], *, split: Mapping[str, Split] | None, min_views: int, max_views: int, seed: int
-) -> list[Study]:
+) -> tuple[list[Study], Counter[str]]:
     """The reports with findings and at least `min_views` images as studies, of which the first `max_views` are kept.
 
     Args:
         split: split of each study id, as a published annotation has it; others are left out. None draws patients
             7 : 1 : 2 by `seed`.
 
+    Returns:
+        The studies, train first, and how many reports were left out for which reason.
+
     Raises:
         ValueError: the split names studies that are not there; all are listed.
     """
-    usable = [report for report in reports if report.findings and len(report.image_ids) >= min_views]
+    usable, excluded = [], Counter()
+    for report in reports:
+        if not report.findings:
+            excluded["no findings section"] += 1
+        elif len(report.images) < min_views:
+            excluded[f"fewer than {min_views} images"] += 1
+        else:
+            usable.append(report)
     if split is None:
         split = _draw_split(usable, seed)
     absent = sorted(set(split) - {report.id for report in usable})
     raise_all("split", [f"study {id} is not among the reports with {min_views} images and findings" for id in absent])
+    excluded["not in openi.split"] = sum(report.id not in split for report in usable)
     found = [
         Study(
             id=report.id,
             split=split[report.id],
             report=report.findings,
-            image_path=tuple(f"{image}.png" for image in report.image_ids[:max_views]),
+            image_path=report.images[:max_views],
             impression=report.impression,
+            subject_id=report.patient,
         )
         for report in usable
         if report.id in split
     ]
-    return sorted(found, key=lambda study: SPLITS.index(study.split))
+    return sorted(found, key=lambda study: SPLITS.index(study.split)), +excluded
+
+
+def _in_order(reports: list[Report]) -> list[Report]:
+    return sorted(reports, key=lambda report: (len(report.patient), report.patient))
+
+
+def _read_kaggle(path: Path) -> list[Report]:
+    """`indiana_reports.csv` with `indiana_projections.csv` beside it: the same reports and ids, frontal views first."""
+    problems: list[str] = []
+    images: dict[str, list[tuple[str, str]]] = {}
+    for line, row in read_table(path.with_name(KAGGLE_PROJECTIONS), ("uid", "filename", "projection")):
+        if not row["uid"].isdigit() or not re.fullmatch(r"[\w-]+\.dcm\.png", row["filename"]):
+            problems.append(f"{KAGGLE_PROJECTIONS}: line {line}: {row['uid']!r}, {row['filename']!r}: no uid and file")
+            continue
+        images.setdefault(row["uid"], []).append((row["projection"] != "Frontal", row["filename"]))
+    reports, seen = [], set()
+    for line, row in read_table(path, ("uid", "MeSH", *KAGGLE_SECTIONS)):
+        uid = row["uid"]
+        if not uid.isdigit() or uid in seen:
+            problems.append(
+                f"{path.name}: line {line}: uid {uid!r} {'stands twice' if uid in seen else 'is no number'}"
+            )
+            continue
+        seen.add(uid)
+        files = tuple(name for _, name in sorted(images.get(uid, [])))
+        ids = tuple(f"CXR{name.removesuffix('.dcm.png')}" for name in files)
+        reports.append(
+            Report(
+                id=ids[0].rpartition("-")[0] if ids else f"CXR{uid}",
+                patient=f"CXR{uid}",
+                mesh=tuple(filter(None, row["MeSH"].split(";"))),
+                image_ids=ids,
+                images=files,
+                **{section: row[section].strip() for section in KAGGLE_SECTIONS},
+            )
+        )
+    raise_all(path.parent, problems)
+    return reports
 
 
 def _draw_split(reports: Sequence[Report], seed: int) -> dict[str, Split]:
@@ -149,4 +206,5 @@ def _parse(content: bytes) -> Report:
         comparison=sections.get("COMPARISON", ""),
         mesh=tuple((term.text or "").strip() for term in mesh.iter("major")) if mesh is not None else (),
         image_ids=images,
+        images=tuple(f"{image}.png" for image in images),
     )

@@ -50,10 +50,19 @@ class OpenIParams(Strict):
         return self
 
 
+class MimicParams(Strict):
+    """Group `mimic`: how MIMIC-CXR's tables become studies, where `source` is its table of splits."""
+
+    reports: Path | None  # folder `files` or the .zip of the reports; None where they lie beside the images
+    views: Literal["each", "all"]  # a study is an image, as the published annotation has it, or an examination
+    positions: list[str] | None  # ViewPosition of the images to use; None uses all
+
+
 class ImageParams(Strict):
     """Group `images`: row 26."""
 
-    folder: Path | None  # where the annotation's image paths start; null for phantom
+    folder: Path | None  # where the annotation's image paths start, or a tar of the images; null for phantom
+    broken: Literal["fail", "drop"]  # images that cannot be read end the run, or are left out and reported
     resize: Annotated[int, Field(ge=32)]  # shorter side before the random crop of training, in pixels
     crop: Annotated[int, Field(ge=32)]  # side of what the model sees, in pixels
 
@@ -68,6 +77,7 @@ class ReportParams(Strict):
     """Group `reports`: rows 22, 24 and 25."""
 
     style: Literal["iu_xray", "mimic_cxr"]  # which published cleaner
+    xxxx: Literal["keep", "drop", "unk"]  # Open-i's marks of removed words: a word as published, nothing, or <unk>
     min_count: Count  # rarer words become <unk>
     max_length: Annotated[int, Field(ge=3)]  # tokens that training keeps of a report, both ends included
 

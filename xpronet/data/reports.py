@@ -13,6 +13,7 @@ Style = Literal["iu_xray", "mimic_cxr"]
 
 END = 0  # one id for start, end and padding (row 25)
 UNKNOWN = "<unk>"
+MARK = "xxxx"  # what Open-i puts for a removed word
 
 _PUNCTUATION = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
 _DROPPED = str.maketrans("", "", "\"/\\'")
@@ -36,6 +37,17 @@ def clean_report(text: str, style: Style) -> str:
         text = text.replace(old, new)
     sentences = text.strip().lower().split(". ")
     return " . ".join(_clean_sentence(sentence) for sentence in sentences) + " ."
+
+
+def without_marks(cleaned: str, xxxx: Literal["keep", "drop", "unk"]) -> str:
+    """A cleaned report with Open-i's marks of removed words (XXXX, as in x-XXXX) kept, dropped or made `<unk>`."""
+    if xxxx == "keep":
+        return cleaned
+    sentences = [
+        [word for word in sentence.split() if xxxx == "unk" or MARK not in word] for sentence in cleaned.split(".")
+    ]
+    lines = (" ".join(UNKNOWN if MARK in word else word for word in sentence) for sentence in sentences if sentence)
+    return "".join(f"{line} . " for line in lines).rstrip()
 
 
 def _clean_sentence(sentence: str) -> str:

@@ -3,7 +3,8 @@
     {"train": [{"id": "CXR1", "report": "The heart …", "image_path": ["CXR1/0.png", …], "split": "train"}, …],
      "val": […], "test": […]}
 
-Ours are `impression` (a section that labellers may read) and `state` (what a phantom was drawn from).
+Ours are `impression` (a section that labellers may read) and `state` (what a phantom was drawn from). `study_id` and
+`subject_id` stand in MIMIC-CXR's annotation: the examination and the patient.
 """
 
 from collections import defaultdict
@@ -24,6 +25,8 @@ class Study:
     report: str  # the text to generate: the findings section
     image_path: tuple[str, ...]  # one per view, relative to the image folder
     impression: str = ""
+    study_id: str = ""  # of the examination, where several studies of ours are its images
+    subject_id: str = ""  # of the patient
     state: dict[str, Any] | None = None
 
 
@@ -80,6 +83,8 @@ def _study(record: dict, split: Split) -> Study:
         report=record["report"],
         image_path=tuple(record["image_path"]),
         impression=record.get("impression", ""),
+        study_id=str(record.get("study_id", "")),
+        subject_id=str(record.get("subject_id", "")),
         state=record.get("state"),
     )
 
@@ -109,6 +114,9 @@ def _problems(record: Any, split: Split) -> list[str]:
         ]
     if not isinstance(record.get("impression", ""), str):
         problems.append("impression must be a text")
+    for key in ("study_id", "subject_id"):
+        if not isinstance(record.get(key, ""), str | int):
+            problems.append(f"{key} must be a text or a whole number")
     return problems
 
 

@@ -37,7 +37,7 @@ def panel(study: Study, views: list[np.ndarray], generated: str) -> Image.Image:
 def examples(folder: Path, *, count: int) -> Image.Image:
     """The first test studies with two views and different sets of observations, one below the other."""
     studies = read_annotation(folder / "prepared/annotation.json")
-    pack = ImagePack(folder / "prepared/images.u8", folder / "prepared/images.json")
+    pack = ImagePack(folder / "prepared/images.u8", folder / "prepared/images.jsonl")
     lines = (folder / "predictions/test.jsonl").read_text(encoding="utf-8").splitlines()
     generated = {record["id"]: record["predicted"]["report"] for record in map(json.loads, lines)}
     panels, seen, position = [], set(), 0

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xpronet.data.files import raise_all, read_json, replacing
+from xpronet.data.files import raise_all, read_json, read_table, replacing
 from xpronet.data.studies import Study
-from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, POSITIVE, UNCERTAIN
 
 # MIMIC-CXR's published labels: the columns of mimic-cxr-2.0.0-chexpert.csv, No Finding moved to the end (row 19).
 ALPHABETICAL = (*sorted(CONDITIONS[:-1]), CONDITIONS[-1])
@@ -77,13 +77,32 @@ def read_labels(path: str | Path, studies: Sequence[Study], *, order: Literal["c
     return values
 
 
+def is_chexpert_table(path: str | Path) -> bool:
+    """Whether a file is one of MIMIC-CXR-JPG's tables of labels, `mimic-cxr-2.0.0-chexpert.csv.gz` or `…-negbio…`."""
+    return str(path).endswith((".csv", ".csv.gz")) and "mimic-cxr" in Path(path).name
+
+
+def read_chexpert_table(path: str | Path, studies: Sequence[Study]) -> np.ndarray:
+    """Labeller classes (N, 14) of the studies by `study_id`: 1.0, 0.0, -1.0 and blank as PhysioNet has them.
+
+    Raises:
+        ValueError: the file is missing or of another form, or studies have no row; all are listed.
+    """
+    meaning = {"1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNCERTAIN, "": BLANK}
+    rows, problems = {}, []
+    for line, row in read_table(path, ("study_id", *CONDITIONS)):
+        try:
+            rows[row["study_id"]] = [meaning[row[condition]] for condition in CONDITIONS]
+        except KeyError as error:
+            problems.append(f"line {line}: {error} is none of 1.0, 0.0, -1.0 and blank")
+    missing = dict.fromkeys(study.study_id or study.id for study in studies if study.study_id not in rows)
+    raise_all(path, problems + [f"no labels for study {id}" for id in missing])
+    return np.array([rows[study.study_id] for study in studies]).reshape(-1, len(CONDITIONS))
+
+
 def _read_csv(path: Path) -> tuple[Sequence[str], Mapping[str, Any]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        missing = {"id", *CONDITIONS} - set(table.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
-        return CONDITIONS, {row["id"]: [row[condition] for condition in CONDITIONS] for row in table}
+    rows = read_table(path, ("id", *CONDITIONS))
+    return CONDITIONS, {row["id"]: [row[condition] for condition in CONDITIONS] for _, row in rows}
 
 
 class _Whitelist(pickle.Unpickler):
