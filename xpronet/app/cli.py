@@ -41,6 +41,31 @@ def import_official(
     typer.echo(convert(checkpoint, annotation, dataset.value, out, gamma=gamma, heads=heads, min_count=min_count))
 
 
+@app.command(epilog="Example: dvc repro label && xpronet doctor")
+def doctor(
+    prepared: Annotated[
+        Path, typer.Argument(help="Folder of stage prepare, or any annotation.json: then only the text is examined.")
+    ] = Path("data/prepared"),
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels of stage label, if not labels.csv beside the folder.")
+    ] = None,
+    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, lengths, prototypes.")] = Path("params.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder for doctor.json and the pictures.")] = Path("data/doctor"),
+) -> None:
+    """Examine a dataset before anyone trains on it: sizes, leaks, repeats, odd images, and what they mean.
+
+    The exit code is 1 where training would break.
+    """
+    from rich.console import Console
+
+    from xpronet.app.doctor import examine, show
+
+    page = examine(prepared, labels, params, out)
+    show(page, Console())
+    typer.echo(f"{out}/doctor.json and pictures")
+    raise typer.Exit(int(page.breaks))
+
+
 def main() -> None:
     """Run; a mistake of the user's is one line (XPRONET_DEBUG=1 shows where it was noticed)."""
     try:

@@ -1,0 +1,344 @@
+"""One page on a prepared dataset before anyone trains on it: what it holds, what is odd, what that means for scores."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from xpronet.data.dataset import image_positions
+from xpronet.data.duplicates import BLANK, look, near_duplicates
+from xpronet.data.files import read_json, write_json
+from xpronet.data.images import ImagePack
+from xpronet.data.params import Count, ReportParams
+from xpronet.data.reports import MARK, Vocabulary, clean_report, without_marks
+from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
+from xpronet.figures import dataset as figures
+from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.table import read_labels
+
+Level = Literal["breaks", "warns", "note", "fine"]
+EXAMPLES = 3  # studies that a finding names
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level  # breaks: training or scoring would fail; warns: scores would mislead or suffer
+    what: str
+    meaning: str = ""
+
+
+@dataclass
+class Page:
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # split -> what its row says
+    prevalence: dict[str, dict[str, int]] = field(default_factory=dict)  # split -> observation -> studies
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def breaks(self) -> bool:
+        return any(finding.level == "breaks" for finding in self.findings)
+
+    def say(self, level: Level, what: str, meaning: str = "") -> None:
+        self.findings.append(Finding(level, what, meaning))
+
+
+def read_settings(path: Path) -> tuple[ReportParams, int]:
+    """Group `reports` and `n_prototypes` of a parameter file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        reports = TypeAdapter(ReportParams).validate_python(content["reports"])
+        return reports, TypeAdapter(Count).validate_python(content["n_prototypes"])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run this in the project's folder, or name it by --params") from None
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no whole parameter file: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Page:
+    """Examine `prepared`, write doctor.json and pictures to `out`, and return the page.
+
+    Args:
+        prepared: folder of stage `prepare`, or an annotation.json, of which only the text can be examined.
+        labels: of stage `label`; None looks beside the folder; may be absent.
+        params: parameter file with the group `reports` and `n_prototypes`.
+
+    Raises:
+        ValueError: a file is missing or broken.
+    """
+    reports, n_prototypes = read_settings(params)
+    annotation = prepared if prepared.suffix == ".json" else prepared / "annotation.json"
+    if not annotation.is_file():
+        raise ValueError(f"{annotation}: no such file; make it by `dvc repro prepare`, or name an annotation.json")
+    studies, page = read_annotation(annotation), Page()
+    lengths = examine_reports(page, studies, reports)
+    examine_patients(page, studies)
+    if labels is None:
+        labels = annotation.parent.with_name("labels.csv")
+    if labels.is_file():
+        try:
+            examine_labels(page, studies, read_labels(labels, studies), n_prototypes)
+        except ValueError as error:
+            page.say("breaks", " ".join(str(error).splitlines()[:2]), "run `dvc repro label`")
+        else:
+            figures.prevalence(out / "prevalence.png", page.prevalence, n_prototypes)
+    else:
+        page.say("note", f"{labels} is not there yet: nothing is said about observations", "run `dvc repro label`")
+    if (prepared / "images.u8").is_file():
+        pack = ImagePack(prepared / "images.u8", prepared / "images.jsonl")
+        examine_images(page, studies, pack)
+        figures.sizes(out / "sizes.png", pack.sizes)
+    else:
+        page.say(
+            "note", f"no packed images beside {annotation}: nothing is said about pictures", "run `dvc repro prepare`"
+        )
+    report = annotation.parent.parent.parent / "metrics/prepare.json"
+    if report.is_file():
+        for reason, count in read_json(report)["left_out"].items():
+            page.say("note", f"prepare left out {count}: {reason}")
+    figures.lengths(out / "lengths.png", lengths, reports.max_length)
+    write_json(out / "doctor.json", {"breaks": page.breaks, **asdict(page)})
+    return page
+
+
+def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) -> dict[str, np.ndarray]:
+    """Words, truncation, unknown words, marks and repeated reports -> tokens per report, by split."""
+    cleaned = {
+        split: [
+            without_marks(clean_report(study.report, params.style), params.xxxx) for study in of_split(studies, split)
+        ]
+        for split in SPLITS
+    }
+    vocabulary = Vocabulary.build(cleaned["train"], params.min_count)
+    known, trained = set(vocabulary.tokens), set(cleaned["train"])
+    lengths = {}
+    for split, texts in cleaned.items():
+        if not texts:
+            page.say(
+                "breaks", f"no study in {split}", "every split is needed: training learns from train, chooses on val"
+            )
+            continue
+        words = [text.split() for text in texts]
+        count = sum(map(len, words))
+        lengths[split] = np.array([len(each) + 2 for each in words])  # with both ends
+        chosen = of_split(studies, split)
+        page.splits[split] = {
+            "studies": len(texts),
+            "patients": len({_patient(study) for study in chosen}),
+            "images": sum(len(study.image_path) for study in chosen),
+            "views": _range([len(study.image_path) for study in chosen]),
+            "median_tokens": int(np.median(lengths[split])),
+            "truncated": float((lengths[split] > params.max_length).mean()),
+            "unknown_words": sum(word not in known for each in words for word in each) / count,
+            "marked_reports": sum(MARK in study.report.lower() for study in chosen) / len(texts),
+            "distinct_reports": len(set(texts)) / len(texts),
+            "in_train": 1.0 if split == "train" else sum(text in trained for text in texts) / len(texts),
+        }
+        empty = [study.id for study, each in zip(chosen, words, strict=True) if len(each) < 2]
+        if empty:
+            page.say(
+                "breaks" if len(empty) == len(texts) else "warns",
+                f"{split}: {_count(empty, 'report')} without a word after cleaning",
+                "they teach the model to be silent: take them out",
+            )
+    if len(vocabulary) <= 1:
+        page.say("breaks", f"no word occurs {params.min_count} times in train", "lower reports.min_count")
+    test = page.splits.get("test", {})
+    if test.get("in_train", 0) > 0.05:
+        page.say(
+            "warns",
+            f"{test['in_train']:.0%} of the test reports stand word for word in train",
+            "a model that repeats train reports scores on them: read the scores of the others beside",
+        )
+    for split, row in page.splits.items():
+        if row["truncated"] > 0.1:
+            page.say(
+                "warns",
+                f"{row['truncated']:.0%} of the {split} reports are longer than reports.max_length {params.max_length}",
+                "the model never learns to end them; raise it, and decode.max_length",
+            )
+    return lengths
+
+
+def examine_patients(page: Page, studies: Sequence[Study]) -> None:
+    """Patients whose studies lie in several splits."""
+    splits: dict[str, set[str]] = {}
+    for study in studies:
+        splits.setdefault(_patient(study), set()).add(study.split)
+    shared = sorted(patient for patient, found in splits.items() if len(found) > 1)
+    if shared:
+        page.say(
+            "warns",
+            f"{_count(shared, 'patient')} in more than one split",
+            "the model has seen them before it is tested on them: scores are too high",
+        )
+    else:
+        page.say("fine", "no patient is in two splits")
+
+
+def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_prototypes: int) -> None:
+    """Studies per observation and split, against the number of prototypes."""
+    splits = np.array([study.split for study in studies])
+    for split in SPLITS:
+        counts = (labels[splits == split] > 0).sum(axis=0)
+        page.prevalence[split] = {name: int(count) for name, count in zip(CONDITIONS, counts, strict=True)}
+    train = page.prevalence["train"]
+    none = [name for name, count in train.items() if not count]
+    few = [f"{name} ({count})" for name, count in train.items() if 0 < count < n_prototypes]
+    if none:
+        page.say(
+            "warns",
+            f"no train study has {', '.join(none)}",
+            "nothing can be learnt of it; its prototypes are the mean of all with noise",
+        )
+    if few:
+        page.say(
+            "warns",
+            f"fewer train studies than n_prototypes {n_prototypes}: {', '.join(few)}",
+            "their prototypes repeat with noise (mirrored images count as others)",
+        )
+    one_class = [name for name, count in page.prevalence["val"].items() if count in (0, (splits == "val").sum())]
+    if one_class:
+        page.say(
+            "warns",
+            f"validation has one class only of {', '.join(one_class)}",
+            "the classifier's threshold stays at 0.5 there, and its AUROC is undefined",
+        )
+
+
+def examine_images(page: Page, studies: Sequence[Study], pack: ImagePack) -> None:
+    """Sizes, blank pictures, and the same or nearly the same picture in several places."""
+    owner = [study for study, positions in zip(studies, image_positions(studies), strict=True) for _ in positions]
+    if len(owner) != len(pack):
+        page.say(
+            "breaks", f"the annotation has {len(owner)} images and the pack {len(pack)}", "run `dvc repro -f prepare`"
+        )
+        return
+    height, width = pack.sizes.T
+    small = np.flatnonzero(np.minimum(height, width) < pack.resize)
+    odd = np.flatnonzero(np.maximum(height, width) > 2 * np.minimum(height, width))
+    if len(small):
+        page.say(
+            "warns",
+            f"{_count([owner[i].id for i in small], 'image')} smaller than images.resize {pack.resize}",
+            "they are enlarged and hold less than others",
+        )
+    if len(odd):
+        page.say(
+            "warns",
+            f"{_count([owner[i].id for i in odd], 'image')} more than twice as long as wide",
+            "squared, they are distorted: perhaps no chest, or two views in one file",
+        )
+    hashes, deviations = look(pack)
+    blank = np.flatnonzero(deviations < BLANK)
+    if len(blank):
+        page.say(
+            "warns",
+            f"{_count([owner[i].id for i in blank], 'image')} blank",
+            "take them out: the model learns to describe nothing",
+        )
+    same = {sha: count for sha, count in Counter(pack.sha256).items() if count > 1}
+    places: dict[str, list[Study]] = {}
+    for study, sha in zip(owner, pack.sha256, strict=True):
+        if sha in same:
+            places.setdefault(sha, []).append(study)
+    _say_shared(
+        page, "the same picture", [found for found in places.values() if len({study.id for study in found}) > 1]
+    )
+    seen = np.flatnonzero(deviations >= BLANK)
+    pairs = [(seen[a], seen[b]) for a, b in near_duplicates(hashes[seen])]
+    near = [[owner[a], owner[b]] for a, b in pairs if pack.sha256[a] != pack.sha256[b] and owner[a].id != owner[b].id]
+    _say_shared(page, "nearly the same picture", near)
+
+
+def _say_shared(page: Page, what: str, groups: list[list[Study]]) -> None:
+    """Groups of studies that have a picture in common, those across splits first."""
+    across = [group for group in groups if len({study.split for study in group}) > 1]
+    inside = [group for group in groups if group not in across]
+    meanings = (
+        (across, "in different splits", "the model is tested on what it has seen: scores are too high"),
+        (inside, "in different studies of a split", "they count twice"),
+    )
+    for found, where, meaning in meanings:
+        if found:
+            names = [" = ".join(study.id for study in group[:4]) for group in found]
+            page.say("warns", f"{what} {where}: {_count(names, 'case')}", meaning)
+    if not groups:
+        page.say("fine", f"no two studies have {what}")
+
+
+def _patient(study: Study) -> str:
+    """As the annotation says, or as Open-i's ids begin; else the study itself."""
+    opened = re.match(r"CXR\d+(?=_)", study.id)
+    return study.subject_id or (opened.group() if opened else study.id)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}–{max(numbers)}"
+
+
+def _count(names: Sequence[str], what: str) -> str:
+    plural = f"{len(names):,} {what}{'s' if len(names) > 1 else ''}"
+    return f"{plural} ({', '.join(names[:EXAMPLES])}{', …' if len(names) > EXAMPLES else ''})"
+
+
+def show(page: Page, console: Console) -> None:
+    """The page in a terminal."""
+    rows = {
+        "studies": ("studies", "{:,}"),
+        "patients": ("patients", "{:,}"),
+        "images": ("images", "{:,}"),
+        "views": ("views per study", "{}"),
+        "median_tokens": ("tokens, median", "{}"),
+        "truncated": ("longer than max_length", "{:.1%}"),
+        "unknown_words": ("unknown words", "{:.2%}"),
+        "marked_reports": ("reports with XXXX", "{:.1%}"),
+        "distinct_reports": ("distinct reports", "{:.1%}"),
+        "in_train": ("found word for word in train", "{:.1%}"),
+    }
+    table = Table("", *(f"{split:>8}" for split in page.splits), title="Dataset", title_justify="left", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for key, (name, form) in rows.items():
+        table.add_row(
+            name,
+            *(
+                "–" if (key, split) == ("in_train", "train") else form.format(row[key])
+                for split, row in page.splits.items()
+            ),
+        )
+    console.print(table)
+    if page.prevalence:
+        table = Table("", *page.prevalence, title="\nStudies with each observation", title_justify="left", box=None)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name in CONDITIONS:
+            table.add_row(name, *(f"{counts[name]:,}" for counts in page.prevalence.values()))
+        console.print(table)
+    console.print()
+    for level, mark in (
+        ("breaks", "[red]✗[/red]"),
+        ("warns", "[yellow]![/yellow]"),
+        ("note", "·"),
+        ("fine", "[green]✓[/green]"),
+    ):
+        for finding in page.findings:
+            if finding.level == level:
+                text = f"{mark} {_plain(finding.what)}" + (
+                    f"\n  → {_plain(finding.meaning)}" if finding.meaning else ""
+                )
+                console.print(text, highlight=False)
+    console.print("\n[red]Training would break.[/red]" if page.breaks else "\nTraining can start.", highlight=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
