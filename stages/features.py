@@ -11,7 +11,7 @@ from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.backbones import resnet, start_weights
 from xpronet.labels.params import Backbone
 from xpronet.prototypes import text_encoders
-from xpronet.prototypes.features import write_textual_features, write_visual_features
+from xpronet.prototypes.features import write_visual_features
 from xpronet.prototypes.params import FeatureParams
 
 
@@ -34,6 +34,7 @@ class Params(Strict):
 
 def main() -> None:
     params = read(Params)
+    device = choose(params.runtime.device)
     studies = read_annotation("data/prepared/annotation.json")
     train = of_split(studies, "train")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
@@ -50,11 +51,12 @@ def main() -> None:
         StudyDataset(pack, image_positions(train)),  # the train split stands first in the pack
         backbone=params.model.backbone,
         batch_size=params.features.batch_size,
-        device=choose(params.runtime.device),
+        device=device,
         workers=params.runtime.workers,
+        processes=params.runtime.processes,
     )
-    encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path)
-    write_textual_features("data/features/textual.npy", encoder, [study.report for study in train])
+    encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
+    encoder.write("data/features/textual.npy", [study.report for study in train])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 
+from xpronet.prototypes import kmeans
 from xpronet.prototypes.kmeans import prototype_matrix, random_matrix
 
 NAMES = ("many", "few", "none")
@@ -63,3 +64,51 @@ def test_the_seed_decides():
 def test_separate_needs_an_even_number():
     with pytest.raises(ValueError, match="separate needs an even n_prototypes, got 5"):
         matrix(n_prototypes=5, flips="separate")
+
+
+def clouds(n, width=6, seed=0):
+    """Features of n studies around 5 centres, one label for all and one for a third."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(5, width)) * 4
+    visual, flipped = ((centres[random.integers(0, 5, n)] + random.normal(size=(n, width))) for _ in range(2))
+    labels = np.ones((n, 2), np.float32)
+    labels[n // 3 :, 1] = 0
+    return visual.astype(np.float32), flipped.astype(np.float32), random.normal(size=(n, 2)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("flips", ["joint", "separate"])
+def test_mini_batches_beyond_a_size_come_as_near_to_the_rows(monkeypatch, flips):
+    options = {"conditions": NAMES[:2], "n_prototypes": 8, "flips": flips, "seed": 1}
+    exact, exact_table = prototype_matrix(*clouds(3000), **options)
+    monkeypatch.setattr(kmeans, "EXACT_ROWS", 500)
+    monkeypatch.setattr(kmeans, "BATCH_ROWS", 200)
+    found, table = prototype_matrix(*clouds(3000), **options)
+    assert found.shape == exact.shape and not np.array_equal(found, exact)
+    for ours, theirs in zip(table, exact_table, strict=True):
+        assert ours["inertia"] == pytest.approx(theirs["inertia"], rel=0.03)
+    np.testing.assert_array_equal(found, prototype_matrix(*clouds(3000), **options)[0])
+
+
+def test_no_more_rows_are_read_at_once_than_a_sample(monkeypatch):
+    """What is held does not grow with the dataset."""
+    taken, take = [], kmeans.Rows.take
+
+    def counting(self, rows):
+        taken.append(len(rows))
+        return take(self, rows)
+
+    monkeypatch.setattr(kmeans.Rows, "take", counting)
+    monkeypatch.setattr(kmeans, "EXACT_ROWS", 500)
+    monkeypatch.setattr(kmeans, "BATCH_ROWS", 200)
+    prototype_matrix(*clouds(3000), conditions=NAMES[:2], n_prototypes=4, flips="joint", seed=1)
+    assert max(taken) == 500
+
+
+def test_memory_mapped_features_give_the_same_matrix(tmp_path):
+    arrays = features()
+    mapped = []
+    for n, array in enumerate(arrays[:3]):
+        np.save(tmp_path / f"{n}.npy", array)
+        mapped.append(np.load(tmp_path / f"{n}.npy", mmap_mode="r"))
+    found, _ = prototype_matrix(*mapped, arrays[3], conditions=NAMES, n_prototypes=4, flips="joint", seed=1)
+    np.testing.assert_array_equal(found, matrix()[0])

@@ -110,3 +110,9 @@ def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, see
         collate_fn=collate,
         num_workers=workers,
     )
+
+
+def batches_of(dataset: StudyDataset, batches: Sequence[Sequence[int]], *, workers: int = 0) -> DataLoader:
+    """The given batches of positions, in their order."""
+    items = [[(0, position) for position in batch] for batch in batches]
+    return DataLoader(dataset, batch_sampler=items, collate_fn=collate, num_workers=workers)

@@ -87,3 +87,4 @@ class RuntimeParams(Strict):
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     workers: Annotated[int, Field(ge=0)]  # processes that load data; 0: one, and packing on all cores
+    processes: Count  # that extract features, each on a GPU of its own or on its share of the cores

@@ -5,7 +5,9 @@ CheXbert (`xpronet.labels.chexbert`) and the text features of the prototypes (`x
 rules need not wait for.
 """
 
+import hashlib
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from xpronet.data.progress import track
+from xpronet.data.resumable import Pieces
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 512  # what every published BERT was trained with, [CLS] and [SEP] included
 
@@ -64,24 +69,54 @@ class BertEncoder:
         """Ids with [CLS] and [SEP], at most `max_tokens`; any run of white space counts as one space."""
         return self.tokenizer(" ".join(report.split()), truncation=True, max_length=self.max_tokens)["input_ids"]
 
-    @torch.inference_mode()
     def embed(self, reports: Sequence[str]) -> np.ndarray:
         """Vectors (N, width) float32 of N reports, in their order.
 
         Reports of similar length share a batch, so that little is computed on padding.
         """
+        ids, batches = self._batches(reports)
+        vectors = np.empty((len(ids), self.width), dtype=np.float32)
+        for batch in track(batches, what="encode reports", unit="batches"):
+            vectors[batch] = self._encode([ids[row] for row in batch])
+        return vectors
+
+    def write(self, path: str | Path, reports: Sequence[str]) -> None:
+        """Write what `embed` returns to a .npy file, bit for bit; a killed run goes on where it stopped."""
+        ids, batches = self._batches(reports)
+        pieces = Pieces([path], [(len(ids), self.width)], pieces=len(batches), key=self._key(ids))
+        left = pieces.left()
+        if len(left) < len(batches):
+            logger.info(
+                "encode reports: an earlier run has left %d of %d batches", len(batches) - len(left), len(batches)
+            )
+        (vectors,), done = pieces.open()
+        for piece in track(left, what="encode reports", unit="batches"):
+            vectors[batches[piece]] = self._encode([ids[row] for row in batches[piece]])
+            done[piece] = 1
+        pieces.finish()
+
+    def _batches(self, reports: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each report, and rows that share a batch."""
         if isinstance(reports, str):
             raise ValueError(f"reports is one text, {reports[:40]!r}: give a list of texts")
         # One by one: in lists the tokeniser starts threads, and then warns in every data loader that forks later.
         ids = [self.token_ids(report) for report in reports]
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))  # longest first: a lack of memory shows at once
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        vectors = np.empty((len(ids), self.width), dtype=np.float32)
-        for batch in track(batches, what="encode reports", unit="batches"):
-            tokens, mask = self._padded([ids[i] for i in batch])  # (B, T), (B, T)
-            hidden = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, T, D)
-            vectors[batch] = self.pool(hidden, mask).float().cpu().numpy()  # (B, D)
-        return vectors
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))  # longest first: a lack of memory shows at once
+        return ids, [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+
+    @torch.inference_mode()
+    def _encode(self, ids: list[list[int]]) -> np.ndarray:
+        """Vectors (B, width) of one batch."""
+        tokens, mask = self._padded(ids)  # (B, T), (B, T)
+        hidden = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, T, D)
+        return self.pool(hidden, mask).float().cpu().numpy()  # (B, D)
+
+    def _key(self, ids: list[list[int]]) -> str:
+        """SHA-256 over weights, pooling and token ids."""
+        key = hashlib.sha256(f"{self.batch_size} {self.pool.__name__} {ids}".encode())
+        for name, tensor in self.bert.state_dict().items():
+            key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return key.hexdigest()
 
     def _padded(self, ids: list[list[int]]) -> tuple[Tensor, Tensor]:
         length = max(map(len, ids))

@@ -1,19 +1,21 @@
 """Global features of the train split: what the prototypes are clusters of (§3.2, Eq. 4-5)."""
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from xpronet.data.dataset import StudyDataset, loader
-from xpronet.data.files import replacing
+from xpronet.data.dataset import StudyDataset, batches_of
 from xpronet.data.progress import track
+from xpronet.data.resumable import Pieces
 from xpronet.labels.backbones import WIDTH
 
+logger = logging.getLogger(__name__)
 
-@torch.inference_mode()
+
 def write_visual_features(
     paths: Sequence[str | Path],
     network: nn.Module,
@@ -23,33 +25,76 @@ def write_visual_features(
     batch_size: int,
     device: torch.device,
     workers: int = 0,
+    processes: int = 1,
 ) -> None:
     """Write o^i and o^if, each (N, C_1) float32, to two .npy files: as pictured and mirrored left to right.
 
     A study's feature is the mean over its views of the backbone's average-pooled last convolution. Rows go to the files
-    as they come; nothing is kept in memory.
+    as they come and nothing is kept in memory; a killed run goes on where it stopped. Batches are the same whatever the
+    number of processes and interruptions, and so are the bytes.
 
     Args:
         network: a torchvision ResNet; its head is taken off.
+        processes: on CUDA each takes the next device, on a CPU its share of the cores.
+
+    Raises:
+        ValueError: a process died.
     """
-    network = network.eval().to(device, memory_format=torch.channels_last)
+    network = network.eval().to(memory_format=torch.channels_last)
     network.fc = nn.Identity()
-    with replacing(paths[0]) as beside, replacing(paths[1]) as beside_flipped:
-        shape = (len(dataset), WIDTH[backbone])
-        files = [np.lib.format.open_memmap(path, "w+", np.float32, shape) for path in (beside, beside_flipped)]
-        for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="features", unit="batches"):
-            batch = batch.to(device)
-            images = batch.images[batch.views].contiguous(memory_format=torch.channels_last)  # (n, 3, H, W)
-            owner = batch.views.nonzero()[:, 0]  # (n,) which study of the batch each view belongs to
-            for file, pictures in zip(files, (images, images.flip(-1)), strict=True):
-                pooled = network(pictures).float()  # (n, C_1)
-                sums = pooled.new_zeros(len(batch.views), pooled.shape[1]).index_add_(0, owner, pooled)
-                file[batch.positions.numpy()] = (sums / batch.views.sum(dim=1, keepdim=True)).cpu().numpy()
-        for file in files:
-            file.flush()
+    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    shape = (len(dataset), WIDTH[backbone])
+    pieces = Pieces(paths, [shape, shape], pieces=len(batches), key=_key(network, dataset, batch_size))
+    left = pieces.left()
+    if len(left) < len(batches):
+        logger.info("features: an earlier run has left %d of %d batches", len(batches) - len(left), len(batches))
+    work = (pieces, network, dataset, batches, left, device, workers, processes)
+    if processes == 1:
+        _extract(0, *work)
+    else:
+        try:
+            torch.multiprocessing.spawn(_extract, args=work, nprocs=processes)
+        except torch.multiprocessing.ProcessExitedException as error:
+            raise ValueError(f"features: {error}; run again to go on") from None
+    pieces.finish()
 
 
-def write_textual_features(path: str | Path, encoder, reports: Sequence[str]) -> None:
-    """Write o^t (N, C_2) float32 to a .npy file."""
-    with replacing(path) as beside:
-        np.save(beside, encoder.embed(reports).astype(np.float32))
+@torch.inference_mode()
+def _extract(
+    process: int,
+    pieces: Pieces,
+    network: nn.Module,
+    dataset: StudyDataset,
+    batches: Sequence[range],
+    left: Sequence[int],
+    device: torch.device,
+    workers: int,
+    processes: int,
+) -> None:
+    """Every `processes`-th of the batches that are left."""
+    if processes > 1 and device.type == "cuda":
+        device = torch.device("cuda", process % torch.cuda.device_count())
+    elif processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    mine = left[process::processes]
+    network = network.to(device)
+    files, done = pieces.open()
+    loaded = batches_of(dataset, [batches[piece] for piece in mine], workers=workers)
+    for piece, batch in zip(mine, track(loaded, what="features", unit="batches", total=len(mine)), strict=True):
+        batch = batch.to(device)
+        images = batch.images[batch.views].contiguous(memory_format=torch.channels_last)  # (n, 3, H, W)
+        owner = batch.views.nonzero()[:, 0]  # (n,) which study of the batch each view belongs to
+        for file, pictures in zip(files, (images, images.flip(-1)), strict=True):
+            pooled = network(pictures).float()  # (n, C_1)
+            sums = pooled.new_zeros(len(batch.views), pooled.shape[1]).index_add_(0, owner, pooled)
+            file[batch.positions.numpy()] = (sums / batch.views.sum(dim=1, keepdim=True)).cpu().numpy()
+        done[piece] = 1
+
+
+def _key(network: nn.Module, dataset: StudyDataset, batch_size: int) -> str:
+    """SHA-256 over weights, images and batches."""
+    key = hashlib.sha256(f"{batch_size} {dataset.images} {dataset.pack.sha256} {dataset.pack.crop}".encode())
+    for name, tensor in network.state_dict().items():
+        key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    key.update(Path(__file__).read_bytes())
+    return key.hexdigest()

@@ -41,6 +41,9 @@ class TextEncoder(Protocol):
     def embed(self, reports: Sequence[str]) -> np.ndarray:
         """Vectors (N, width) float32 of N reports, in their order."""
 
+    def write(self, path: str | Path, reports: Sequence[str]) -> None:
+        """The same to a .npy file, resumable."""
+
 
 def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "cpu") -> TextEncoder:
     """The text encoder that parameter `features.text_encoder` names.

@@ -1,0 +1,165 @@
+"""Features are the same bytes however often their extraction was interrupted and however many processes share it."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xpronet.data.dataset import StudyDataset
+from xpronet.data.images import ImagePack, normalise, pack_image, write_pack
+from xpronet.data.resumable import Pieces
+from xpronet.labels.backbones import resnet
+from xpronet.prototypes import features, text_encoders
+from xpronet.prototypes.features import write_visual_features
+
+VIEWS = [[0, 1], [2], [3], [4, 5], [6], [7], [8, 9]]  # images of each study
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> StudyDataset:
+    folder, random = tmp_path_factory.mktemp("pack"), np.random.default_rng(0)
+    images = (random.integers(0, 256, (70, 80), dtype=np.uint8) for _ in range(10))
+    packed = (pack_image(image, resize=64, crop=64, train=False) for image in images)
+    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=64, crop=64)
+    return StudyDataset(ImagePack(folder / "p.u8", folder / "p.jsonl"), VIEWS)
+
+
+def network(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return resnet("resnet18", classes=1)
+
+
+def extract(folder: Path, dataset: StudyDataset, *, seed: int = 0, **options) -> list[bytes]:
+    paths = [folder / "visual.npy", folder / "flipped.npy"]
+    write_visual_features(
+        paths, network(seed), dataset, backbone="resnet18", batch_size=2, device=torch.device("cpu"), **options
+    )
+    assert {path.name for path in folder.iterdir()} == {"visual.npy", "flipped.npy"}  # and nothing unfinished
+    return [path.read_bytes() for path in paths]
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory) -> list[bytes]:
+    return extract(tmp_path_factory.mktemp("whole"), dataset)
+
+
+@torch.inference_mode()
+def test_a_study_s_feature_is_the_mean_over_its_views(dataset, whole, tmp_path):
+    extract(tmp_path, dataset)
+    model = network().eval()
+    model.fc = torch.nn.Identity()
+    pictures = normalise(torch.from_numpy(np.stack([dataset.pack.square(n) for n in (4, 5)])))
+    for name, images in (("visual", pictures), ("flipped", pictures.flip(-1))):
+        found = np.load(tmp_path / f"{name}.npy")
+        assert found.shape == (7, 512) and found.dtype == np.float32
+        np.testing.assert_allclose(found[3], model(images).mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_write_what_one_writes(dataset, whole, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir(), two.mkdir()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of two processes on two cores
+    try:
+        assert extract(one, dataset) == extract(two, dataset, processes=2)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def interrupt(folder: Path, dataset: StudyDataset, monkeypatch, *, after: int, **options) -> None:
+    """Extract, and die before batch `after`."""
+    track = features.track
+
+    def dying(items, **told):
+        for number, item in enumerate(track(items, **told)):
+            if number == after:
+                raise KeyboardInterrupt
+            yield item
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(features, "track", dying)
+        extract(folder, dataset, **options)
+
+
+def count_batches(monkeypatch) -> list[int]:
+    seen, batches_of = [], features.batches_of
+
+    def counting(dataset, batches, **options):
+        seen.append(len(batches))
+        return batches_of(dataset, batches, **options)
+
+    monkeypatch.setattr(features, "batches_of", counting)
+    return seen
+
+
+def test_an_interrupted_extraction_continues_to_the_same_bytes(dataset, whole, tmp_path, monkeypatch):
+    interrupt(tmp_path, dataset, monkeypatch, after=3)
+    assert not (tmp_path / "visual.npy").exists()
+    seen = count_batches(monkeypatch)
+    assert extract(tmp_path, dataset) == whole
+    assert seen == [1]
+
+
+def test_other_weights_or_images_start_afresh(dataset, whole, tmp_path, monkeypatch):
+    interrupt(tmp_path, dataset, monkeypatch, after=3, seed=1)
+    seen = count_batches(monkeypatch)
+    assert extract(tmp_path, dataset) == whole
+    interrupt(tmp_path, dataset, monkeypatch, after=3)
+    assert extract(tmp_path, StudyDataset(dataset.pack, VIEWS[::-1])) != whole
+    assert seen == [4, 4, 4]
+
+
+def dies(process: int, *rest) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_is_one_line(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_extract", dies)
+    with pytest.raises(ValueError, match="features: process .* terminated with signal SIGKILL; run again to go on"):
+        extract(tmp_path, dataset, processes=2)
+
+
+def write_pieces(path: Path) -> None:
+    """All but the last of ten pieces, then die."""
+    pieces = Pieces([path], [(10, 3)], pieces=10, key="k")
+    (array,), done = pieces.open()
+    for piece in range(9):
+        array[piece] = piece
+        done[piece] = 1
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_kill_minus_nine_loses_no_piece_that_is_done(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=write_pieces, args=(tmp_path / "a.npy",))
+    process.start()
+    process.join()
+    again = Pieces([tmp_path / "a.npy"], [(10, 3)], pieces=10, key="k")
+    assert again.left() == [9]
+    np.testing.assert_array_equal(again.open()[0][0][:, 1], [*range(9), 0])
+    assert Pieces([tmp_path / "a.npy"], [(10, 3)], pieces=10, key="other").left() == list(range(10))
+
+
+def test_text_features_continue_to_what_embed_returns(tmp_path, monkeypatch):
+    encoder = text_encoders.load("minilm")
+    reports = [f"no acute findings {n} . " * (n % 7) for n in range(100)]
+    encode, left = type(encoder)._encode, [2]
+
+    def dying(self, ids):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return encode(self, ids)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(encoder), "_encode", dying)
+        encoder.write(tmp_path / "textual.npy", reports)
+    left[0] = 2  # of four batches, two are done
+    monkeypatch.setattr(type(encoder), "_encode", dying)
+    encoder.write(tmp_path / "textual.npy", reports)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(np.load(tmp_path / "textual.npy"), encoder.embed(reports))
+    assert [path.name for path in tmp_path.iterdir()] == ["textual.npy"]
