@@ -103,6 +103,7 @@ def clustering(folder: Path, axes) -> None:
             noise = random.standard_normal((10_000, width), dtype=np.float32)
             array[first : first + 10_000] = centres[random.integers(0, 40, 10_000)] + noise
         array.flush()
+        del array  # or its pages would count twice
         arrays.append(np.load(folder / f"{name}.npy", mmap_mode="r"))
     labels = (random.random((STUDIES, len(CONDITIONS))) < PREVALENCE).astype(np.float32)
     started = time.perf_counter()

@@ -62,14 +62,27 @@ class Meteor:
 
     def score(self, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[float, np.ndarray]:
         """Score N >= 1 pairs of texts: the corpus value, from summed statistics, and (N,) float64 values per pair."""
+        lines = self._statistics(references, hypotheses)
+        self._write(" ||| ".join(["EVAL", *lines]))
+        per_pair = np.array([float(self._read()) for _ in lines])  # (N,)
+        return float(self._read()), per_pair
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+        """What the score of any set of pairs follows from, by sums (N, 23) float64: `statistics.meteor` does it.
+
+        Words and function words of hypothesis and reference (4, hypothesis first), then for each of four matchers its
+        matches among content and function words (4 x 4, either side), then chunks and matched words of either side.
+        """
+        lines = self._statistics(references, hypotheses)
+        return np.array([line.split() for line in lines], dtype=np.float64).reshape(-1, 23)
+
+    def _statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> list[str]:
         # Every answer is read before the next question is written, so neither pipe can fill up on both sides.
-        statistics = []
+        lines = []
         for reference, hypothesis in zip(references, hypotheses, strict=True):
             self._write(f"SCORE ||| {_one_field(reference)} ||| {_one_field(hypothesis)}")
-            statistics.append(self._read())
-        self._write(" ||| ".join(["EVAL", *statistics]))
-        per_pair = np.array([float(self._read()) for _ in statistics])  # (N,)
-        return float(self._read()), per_pair
+            lines.append(self._read())
+        return lines
 
     def _write(self, line: str) -> None:
         rest = memoryview(f"{line}\n".encode(errors="replace"))
