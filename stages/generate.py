@@ -1,6 +1,8 @@
-"""Model and images -> data/predictions: a report per validation and test study, under both kinds of labels (§3.3)."""
+"""Model and images -> data/predictions: a report per validation and test study, under each kind of labels (§3.3)."""
 
 import json
+
+import numpy as np
 
 from stages.stage import read, run
 from xpronet.data.dataset import StudyDataset, image_positions
@@ -9,12 +11,14 @@ from xpronet.data.files import replacing
 from xpronet.data.images import ImagePack
 from xpronet.data.params import RuntimeParams, Strict
 from xpronet.data.studies import read_annotation
+from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
 from xpronet.model.params import DecodeParams
 from xpronet.model.reports import generate_reports
 
-LABELS = {"predicted": "data/predicted_labels.csv", "reference": "data/labels.csv"}
+# Labels choose the prototypes that a study may query; with none, it may query all of them.
+LABELS = {"predicted": "data/predicted_labels.csv", "reference": "data/labels.csv", "none": None}
 
 
 class Params(Strict):
@@ -35,7 +39,8 @@ def main() -> None:
         chosen = [studies[row] for row in rows]
         generated = {}
         for source, path in LABELS.items():
-            dataset = StudyDataset(pack, [images[row] for row in rows], labels=read_labels(path, chosen))
+            labels = read_labels(path, chosen) if path else np.ones((len(chosen), len(CONDITIONS)), np.float32)
+            dataset = StudyDataset(pack, [images[row] for row in rows], labels=labels)
             generated[source] = generate_reports(
                 model, card.vocabulary, dataset, params.decode, device=device, workers=params.runtime.workers
             )

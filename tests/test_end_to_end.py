@@ -35,7 +35,10 @@ def project(new_project):
 def test_every_study_has_scores_under_both_kinds_of_labels_and_a_floor(project):
     for split in ("val", "test"):
         metrics = project.json(f"metrics/{split}.json")
-        for scores in (metrics["predicted"], metrics["reference"], metrics["floors"]["constant"]):
+        for scores in (
+            *(metrics[source] for source in ("predicted", "reference", "none")),
+            metrics["floors"]["constant"],
+        ):
             assert set(scores) >= SCORES
             assert all(0 <= scores[name] <= (10 if name == "CIDEr" else 1) for name in SCORES)
         assert metrics["studies"] == 6
@@ -90,21 +93,41 @@ def test_scores_are_against_the_whole_reports(project):
     assert project.json("metrics/test.json")["predicted"]["ROUGE_L"] == pytest.approx(rouge)
 
 
-def test_no_label_of_a_report_under_test_reaches_the_model(project):
-    """Row 20: with every validation and test label wrong, prototypes and model are the same bytes."""
-    paths = ["data/prototypes.safetensors", "data/model/weights.safetensors", "metrics/history.tsv"]
-    before, labels = [project.sha256(path) for path in paths], project.folder / "data/labels.csv"
-    text = labels.read_text()
-    wrong = str.maketrans("01", "10")
-    lines = [line.split(",", 2) for line in text.splitlines()]
-    poisoned = [[id, split, row if split == "train" else row.translate(wrong)] for id, split, row in lines[1:]]
-    labels.write_text("\n".join(",".join(line) for line in [lines[0], *poisoned]) + "\n")
+def test_nothing_of_a_test_report_reaches_the_model(project):
+    """Row 20: with every test report another, and every validation and test label wrong, all upstream is the same."""
+    paths = [
+        *("data/classifier/weights.safetensors", "data/classifier/classifier.json", "data/predicted_labels.csv"),
+        *("data/features/textual.npy", "data/prototypes.safetensors", "data/model/weights.safetensors"),
+        *("data/model/model.json", "metrics/history.tsv", "metrics/train.json"),
+    ]
+    kept = {name: (project.folder / name).read_bytes() for name in ("data/prepared/annotation.json", "data/labels.csv")}
+
+    def upstream() -> list:
+        history = project.json("metrics/train.json")["best"]  # without the seconds
+        return [history, *(project.sha256(path) for path in paths if path != "metrics/train.json")]
+
+    def own_labels() -> list[str]:
+        return [line for line in (project.folder / "data/labels.csv").read_text().splitlines() if ",test," not in line]
+
+    before, labels = upstream(), own_labels()
+    annotation = project.json("data/prepared/annotation.json")
+    for number, study in enumerate(annotation["test"]):
+        study |= {"report": f"Poison {number}. Large pneumothorax.", "impression": "Poison.", "state": None}
+    (project.folder / "data/prepared/annotation.json").write_text(json.dumps(annotation))
     try:
-        for stage in ("prototypes", "train"):
+        project.run(sys.executable, "-m", "stages.label")
+        assert own_labels() == labels
+        lines = [line.split(",", 2) for line in (project.folder / "data/labels.csv").read_text().splitlines()]
+        wrong = str.maketrans("01", "10")
+        poisoned = [[id, split, row.translate(wrong) if split == "test" else row] for id, split, row in lines]
+        (project.folder / "data/labels.csv").write_text("\n".join(",".join(line) for line in poisoned) + "\n")
+        for stage in ("classify", "features", "prototypes", "train"):
             project.run(sys.executable, "-m", f"stages.{stage}")
-        assert [project.sha256(path) for path in paths] == before
+        assert upstream() == before
     finally:
-        labels.write_text(text)
+        for name, content in kept.items():
+            (project.folder / name).write_bytes(content)
+        project.run(sys.executable, "-m", "stages.label")
 
 
 def test_the_same_parameters_give_the_same_bytes(project):

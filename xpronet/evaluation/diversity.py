@@ -1,0 +1,40 @@
+"""How varied the written reports are: a model that repeats itself can score well and say nothing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpronet.evaluation.floors import constant_bleu_4
+
+SELF_BLEU_REPORTS = 200  # each is compared with all others
+COLLAPSED = 0.1  # share of the references' variety below which a model has collapsed
+
+
+def diversity(references: Sequence[str], hypotheses: Sequence[str], *, seed: int) -> dict[str, float | bool]:
+    """Of N cleaned reports beside their references.
+
+    Returns:
+        distinct_reports: how many; distinct_1, distinct_2: distinct words and pairs of words per written one;
+        self_BLEU_4: mean BLEU-4 of a report as the hypothesis for each of the others (200 of them, drawn by `seed`);
+        length_ratio: words written per word of the references; collapsed: whether there are fewer than a tenth as many
+        distinct reports as distinct references.
+    """
+    texts = list(hypotheses)
+    if len(texts) > SELF_BLEU_REPORTS:
+        chosen = np.random.default_rng(seed).choice(len(texts), SELF_BLEU_REPORTS, replace=False)
+        texts = [texts[row] for row in sorted(chosen)]
+    similar = [constant_bleu_4([text], texts[:row] + texts[row + 1 :])[0] for row, text in enumerate(texts) if text]
+    written = sum(len(text.split()) for text in hypotheses)
+    return {
+        "distinct_reports": len(set(hypotheses)),
+        "distinct_1": _distinct(hypotheses, 1),
+        "distinct_2": _distinct(hypotheses, 2),
+        "self_BLEU_4": float(np.mean(similar)) if similar and len(texts) > 1 else 1.0,
+        "length_ratio": written / sum(len(text.split()) for text in references),
+        "collapsed": len(set(hypotheses)) < COLLAPSED * len(set(references)),
+    }
+
+
+def _distinct(texts: Sequence[str], n: int) -> float:
+    grams = [gram for text in texts for gram in zip(*(text.split()[start:] for start in range(n)), strict=False)]
+    return len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,174 @@
+"""Corpus scores from sums per study, so that resamples and subsets of the studies are one matrix product.
+
+BLEU and METEOR of a corpus follow from summed counts, ROUGE-L and CIDEr are means over studies, and F1 follows from
+summed hits. So each study is a row of numbers, and a corpus a vector of weights. CIDEr keeps the document frequencies
+of all references that were scored (row 32): a resample does not change what counts as a rare phrase.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+from xpronet.evaluation.lexical import score_all
+from xpronet.evaluation.meteor import Meteor
+from xpronet.labels.conditions import CONDITIONS, NO_FINDING
+
+# The five of CheXbert-5: frequent, and agreed upon.
+FIVE = tuple(map(CONDITIONS.index, ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")))
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Table:
+    """What N studies contribute to corpus scores."""
+
+    bleu: np.ndarray  # (N, 10): matches and guesses of 1- to 4-grams, then words of hypothesis and reference
+    meteor: np.ndarray  # (N, 23)
+    means: np.ndarray  # (N, 2): ROUGE-L, CIDEr
+    hits: np.ndarray  # (N, 3, 14): true positives, false positives, false negatives per observation
+
+
+def table(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    reference_labels: np.ndarray,
+    hypothesis_labels: np.ndarray,
+    *,
+    meteor: Meteor,
+) -> Table:
+    """Of N pairs of cleaned reports and their labels (N, 14) 0/1. Errors as `lexical.score_all`."""
+    references = [" ".join(text.split()) for text in references]
+    hypotheses = [" ".join(text.split()) for text in hypotheses]
+    _, each = score_all(references, hypotheses, meteor=meteor)
+    truth, found = reference_labels > 0, hypothesis_labels > 0
+    return Table(
+        bleu=np.array([_bleu_counts(*pair) for pair in zip(references, hypotheses, strict=True)]),
+        meteor=_without_whole_chunks(meteor.statistics(references, hypotheses)),
+        means=np.stack([each["ROUGE_L"], each["CIDEr"]], axis=1),
+        hits=np.stack([truth & found, ~truth & found, truth & ~found], axis=1).astype(np.float64),
+    )
+
+
+def _bleu_counts(reference: str, hypothesis: str) -> list[float]:
+    """pycocoevalcap's own counts of a pair."""
+    scorer = BleuScorer(hypothesis, [reference])
+    counts = scorer.ctest[0]
+    return [*counts["correct"], *counts["guess"], counts["testlen"], counts["reflen"][0]]
+
+
+def scores(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Corpus values (W,) of each metric under W weightings (W, N) of the studies; a weight is how often one counts."""
+    lexical = {f"BLEU_{n + 1}": value for n, value in enumerate(_bleu(weights @ table.bleu))}
+    lexical["METEOR"] = _meteor(weights @ table.meteor)
+    total = np.maximum(weights.sum(axis=1), 1e-12)
+    rouge, cider = (weights @ table.means / total[:, None]).T
+    hits = np.tensordot(weights, table.hits, axes=1)  # (W, 3, 14)
+    return {**lexical, "ROUGE_L": rouge, "CIDEr": cider, **_f1s(hits)}
+
+
+def _bleu(sums: np.ndarray) -> list[np.ndarray]:
+    """BLEU-1 to 4 of summed counts (W, 10), with pycocoevalcap's small constants."""
+    matches, guesses, words, wanted = sums[:, :4], sums[:, 4:8], sums[:, 8], sums[:, 9]
+    log_precision = np.log((matches + 1e-15) / (guesses + 1e-9)).cumsum(axis=1)
+    ratio = (words + 1e-15) / (wanted + 1e-9)
+    penalty = np.where(ratio < 1, 1 - 1 / ratio, 0)
+    return [np.exp(log_precision[:, n] / (n + 1) + penalty) for n in range(4)]
+
+
+def _meteor(sums: np.ndarray) -> np.ndarray:
+    """METEOR 1.5 for English of summed statistics (W, 23): Denkowski and Lavie (2014), §3, with its default weights."""
+    alpha, beta, gamma, delta, matchers = 0.85, 0.2, 0.6, 0.75, np.array([1.0, 0.6, 0.8, 0.6])
+    words, functions = sums[:, :2], sums[:, 2:4]  # (W, 2): hypothesis, reference
+    matched = sums[:, 4:20].reshape(-1, 4, 2, 2)  # matcher, content or function words, side
+    weighted = np.einsum("m,wms->ws", matchers, delta * matched[:, :, 0] + (1 - delta) * matched[:, :, 1])
+    lengths = delta * (words - functions) + (1 - delta) * functions
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision, recall = (weighted / lengths).T
+        mean = 1 / ((1 - alpha) / precision + alpha / recall)
+        chunks = sums[:, 20] / (sums[:, 21:23].sum(axis=1) / 2)
+        found = mean * (1 - gamma * chunks**beta)
+    return np.nan_to_num(found)
+
+
+def _without_whole_chunks(rows: np.ndarray) -> np.ndarray:
+    """The jar counts no chunk for a hypothesis that is its reference: nothing is out of order there."""
+    whole = (rows[:, 20] == 1) & (rows[:, 21] == rows[:, 0]) & (rows[:, 22] == rows[:, 1])
+    return np.where(whole[:, None] & (np.arange(rows.shape[1]) == 20), 0, rows)
+
+
+def _f1s(hits: np.ndarray) -> dict[str, np.ndarray]:
+    """Micro and macro F1 over all 14 observations, and over five; one that neither side has counts as 0 in macro."""
+    found = {}
+    for name, columns in (("14", list(range(len(CONDITIONS)))), ("5", list(FIVE))):
+        chosen = hits[:, :, columns]
+        found[f"micro_F1_{name}"] = f1(chosen.sum(axis=2))
+        found[f"macro_F1_{name}"] = f1(chosen).mean(axis=1)
+    return found
+
+
+def f1(hits: np.ndarray) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN) of (…, 3, …) true positives, false positives, false negatives along axis 1."""
+    right, false, missed = np.moveaxis(hits, 1, 0)
+    return 2 * right / np.maximum(2 * right + false + missed, 1e-12)
+
+
+def of_all(table: Table) -> dict[str, float]:
+    """Corpus values over all studies."""
+    return {name: float(value[0]) for name, value in scores(table, np.ones((1, len(table.means)))).items()}
+
+
+def intervals(table: Table, *, seed: int, draws: int = DRAWS) -> dict[str, list[float]]:
+    """Bootstrap 95 % intervals [low, high]: the 2.5th and 97.5th percentile over resamples of the studies."""
+    drawn = scores(table, resamples(len(table.means), seed=seed, draws=draws))
+    return {name: [float(end) for end in np.percentile(values, (2.5, 97.5))] for name, values in drawn.items()}
+
+
+def resamples(studies: int, *, seed: int, draws: int = DRAWS) -> np.ndarray:
+    """(draws, studies): how often each study is drawn, with replacement."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(studies, np.full(studies, 1 / studies), size=draws).astype(np.float64)
+
+
+def clinical(table: Table) -> dict:
+    """Precision, recall and F1 per observation, micro and macro over 14 and 5, and the mean F1 of the studies."""
+    sums = table.hits.sum(axis=0)  # (3, 14)
+    right, false, missed = sums
+    each = zip(CONDITIONS, right / np.maximum(right + false, 1), right / np.maximum(right + missed, 1), strict=True)
+    per_f1 = f1(sums[None])[0]
+    found = {name: float(value[0]) for name, value in _f1s(sums[None]).items()}
+    found["example_F1"] = float(f1(table.hits.sum(axis=2)).mean())
+    found["observations"] = {
+        name: {"precision": float(p), "recall": float(r), "F1": float(per_f1[k]), "studies": int(right[k] + missed[k])}
+        for k, (name, p, r) in enumerate(each)
+    }
+    return found
+
+
+def strata(table: Table, groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Scores on some studies each: {name: (N,) bool} -> {name: scores and `studies`}; empty groups are left out."""
+    named = {name: group for name, group in groups.items() if group.any()}
+    found = scores(table, np.stack([group.astype(np.float64) for group in named.values()]))
+    return {
+        name: {"studies": int(group.sum()), **{metric: float(values[row]) for metric, values in found.items()}}
+        for row, (name, group) in enumerate(named.items())
+    }
+
+
+def groups_of(labels: np.ndarray, references: Sequence[str], trained: set[str]) -> dict[str, np.ndarray]:
+    """Strata of N studies by their labels (N, 14), and by their cleaned references: unseen in train, and by length."""
+    abnormal = np.delete(labels > 0, NO_FINDING, axis=1).any(axis=1)
+    unseen = np.array([text not in trained for text in references])
+    length = np.array([len(text.split()) for text in references])
+    low, high = np.quantile(length, (1 / 3, 2 / 3))
+    return {
+        "with_findings": abnormal,
+        "without_findings": ~abnormal,
+        "report_not_in_train": unseen,
+        "report_in_train": ~unseen,
+        "short": length <= low,
+        "middle": (length > low) & (length <= high),
+        "long": length > high,
+        **{name: labels[:, k] > 0 for k, name in enumerate(CONDITIONS) if k != NO_FINDING},
+    }
