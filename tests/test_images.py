@@ -44,13 +44,13 @@ def test_pack_gives_windows_of_the_published_train_transform(tmp_path):
     image = picture()
     resized = np.asarray(transforms.Resize(256)(Image.fromarray(image).convert("RGB")))[..., 0]
     packed, offsets = pack(tmp_path, [image]), set()
-    for seed in range(30):
+    windows = np.lib.stride_tricks.sliding_window_view(resized, (224, 224))
+    for seed in range(10):
         crop = packed.random_crop(0, torch.Generator().manual_seed(seed))
-        windows = np.lib.stride_tricks.sliding_window_view(resized, (224, 224))
         found = np.argwhere((windows == crop).all(axis=(2, 3)))
         assert len(found) == 1
         offsets.add(tuple(found[0]))
-    assert len(offsets) > 20
+    assert len(offsets) > 7
     assert {y for y, _ in offsets} <= set(range(resized.shape[0] - 223))
 
 

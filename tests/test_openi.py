@@ -208,8 +208,7 @@ def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
     assert {split: len(annotation[split]) for split in annotation} == {"train": 7, "val": 1, "test": 2}
     packed = project.sha256("data/prepared/images.u8")
     project.configure({"images": {"folder": str(tmp_path / "NLMCXR_png.tgz")}})
-    for stage in ("check", "prepare"):
-        project.run(sys.executable, "-m", f"stages.{stage}")
+    project.run(sys.executable, "-m", "stages.prepare")
     assert project.sha256("data/prepared/images.u8") == packed
     assert not (project.folder / "data/prepared/.images").exists()
     project.configure({})

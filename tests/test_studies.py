@@ -21,7 +21,7 @@ def test_reads_the_r2gen_form_and_our_own_fields(tmp_path):
         tmp_path / "a.json", [record(split="train", subject_id=7)], test=[record("b", impression="No change.")]
     )
     studies = read_annotation(path)
-    assert studies[0] == Study("a", "train", "The heart is normal.", ("a/0.png",))
+    assert studies[0] == Study("a", "train", "The heart is normal.", ("a/0.png",), subject_id="7")
     assert (studies[1].split, section(studies[1], "impression")) == ("test", "No change.")
     write_annotation(tmp_path / "b.json", studies)
     assert read_annotation(tmp_path / "b.json") == studies
