@@ -21,7 +21,7 @@ def project(shared, new_project):
             "labels": {"labeller": "file", "file": str(real / "labels_chexbert.json"), "chexbert_path": None},
             "features": {"text_encoder": "minilm"},
             "classifier": {"backbone": "resnet18", "weights": "random", "epochs": 1, "batch_size": 4},
-            "model": {"visual_weights": "random"},
+            "model": {"backbone": "resnet18", "visual_weights": "random"},
             "train": {"epochs": 1, "batch_size": 4, "precision": "bf16"},
             "decode": {"max_length": 20},
             "runtime": {"device": "cpu", "workers": 0},
@@ -37,7 +37,7 @@ def test_real_studies_go_from_files_to_scores(project):
     for scores in (metrics["predicted"], metrics["reference"], metrics["floors"]["constant"]):
         assert 0 <= scores["BLEU_4"] <= 1
     sizes = project.json("data/model/model.json")["sizes"]
-    assert (sizes["backbone"], sizes["d_model"], sizes["n_prototypes"], sizes["gamma"]) == ("resnet101", 512, 20, 15)
+    assert (sizes["backbone"], sizes["d_model"], sizes["n_prototypes"], sizes["gamma"]) == ("resnet18", 512, 20, 15)
 
 
 def test_studies_of_one_and_of_two_views_are_packed(project):
