@@ -20,11 +20,12 @@ def extract(archive: str | Path, wanted: Collection[str], folder: str | Path) ->
     """Write the wanted members (by the last parts of their names) into `folder`; those that are there already stay.
 
     The names written are the wanted ones, so that no member decides on a path. Links, devices and members above
-    256 MB are passed over; who needs them will miss them by name.
+    256 MB are passed over; who needs them will miss them by name. What another archive has left there goes.
 
     Raises:
         ValueError: no such file, or not a whole archive.
     """
+    _empty_unless_of(archive, Path(folder))
     left = {name for name in wanted if not (Path(folder) / name).is_file()}
     depths = sorted({name.count("/") + 1 for name in left})
     try:
@@ -37,7 +38,18 @@ def extract(archive: str | Path, wanted: Collection[str], folder: str | Path) ->
                 with replacing(Path(folder) / name) as beside, open(beside, "wb") as file:
                     shutil.copyfileobj(members.extractfile(member), file)
                 left.remove(name)
-    except FileNotFoundError:
-        raise ValueError(f"{archive}: no such archive") from None
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{archive}: not a whole archive: {str(error).partition(chr(10))[0]}") from None
+
+
+def _empty_unless_of(archive: str | Path, folder: Path) -> None:
+    """Remove the folder unless it was filled from this very file, which a note in it tells."""
+    try:
+        status = Path(archive).stat()
+    except FileNotFoundError:
+        raise ValueError(f"{archive}: no such archive") from None
+    identity, note = f"{archive} {status.st_size} {status.st_mtime_ns}", folder / ".archive"
+    if not (note.is_file() and note.read_text() == identity):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        note.write_text(identity)
