@@ -7,6 +7,7 @@ files/p10/p10000032/s50414267/<dicom_id>.jpg                          images, or
 
 import re
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,10 +64,11 @@ def read_studies(
     for folder, members in track(examinations.items(), what="reports", unit="reports", total=len(examinations)):
         try:
             found = sections(read(f"{folder}.txt"))
-        except (OSError, KeyError, ValueError) as error:
-            if not isinstance(error, OSError | KeyError):
-                problems.append(f"{folder}.txt: {error}")
+        except (FileNotFoundError, KeyError):
             excluded[f"{members[0]['split']}: report file is missing"] += len(members)
+            continue
+        except (OSError, ValueError) as error:
+            problems.append(f"{folder}.txt: {error}")
             continue
         if not found["findings"]:
             rest = next((name.replace("_", " ") for name in ("impression", "last_paragraph") if found[name]), "neither")
@@ -156,7 +158,7 @@ def _reader(reports: Path) -> Callable[[str], str]:
             raise ValueError(f"larger than {LARGEST_REPORT} bytes")
         try:
             return archive.read(members[name]).decode()
-        except (zipfile.BadZipFile, zipfile.zlib.error) as error:
+        except (zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"broken in the archive: {error}") from None
 
     return from_archive
