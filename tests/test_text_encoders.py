@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,10 +102,13 @@ def test_encoding_twice_gives_the_same_bits(folder):
 
 def test_chexbert_is_reached_by_name(monkeypatch):
     """The paper's encoder: the checkpoint of the labels must serve the features too."""
-    asked = []
-    monkeypatch.setattr(text_encoders.CheXbert, "from_checkpoint", lambda path, device: asked.append((path, device)))
-    text_encoders.load("chexbert", chexbert_path="weights/chexbert.pth")
-    assert asked == [("weights/chexbert.pth", "cpu")]
+
+    def from_checkpoint(path, device):
+        assert (path, device) == ("weights/chexbert.pth", "cpu")
+        return SimpleNamespace(encoder="its encoder")
+
+    monkeypatch.setattr(text_encoders.CheXbert, "from_checkpoint", from_checkpoint)
+    assert text_encoders.load("chexbert", chexbert_path="weights/chexbert.pth") == "its encoder"
 
 
 @pytest.mark.parametrize(

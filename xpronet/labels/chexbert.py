@@ -68,10 +68,6 @@ class CheXbert:
         """[CLS] vectors (N, width) float32."""
         return self.encoder.embed(reports)
 
-    def write(self, path: str | Path, reports: Sequence[str]) -> None:
-        """Write what `embed` returns to a .npy file; a killed run goes on where it stopped."""
-        self.encoder.write(path, reports)
-
     def logits(self, reports: Sequence[str]) -> np.ndarray:
         """(N, 14, 4) float32; -inf for the classes that a head lacks."""
         return self.head_logits(self.embed(reports))

@@ -6,12 +6,10 @@ ever asks the network.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -31,21 +29,7 @@ from xpronet.labels.chexbert import CheXbert
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-class TextEncoder(Protocol):
-    """What `load` returns."""
-
-    @property
-    def width(self) -> int:
-        """Length of a report's vector."""
-
-    def embed(self, reports: Sequence[str]) -> np.ndarray:
-        """Vectors (N, width) float32 of N reports, in their order."""
-
-    def write(self, path: str | Path, reports: Sequence[str]) -> None:
-        """The same to a .npy file, resumable."""
-
-
-def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "cpu") -> TextEncoder:
+def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "cpu") -> BertEncoder:
     """The text encoder that parameter `features.text_encoder` names.
 
     Parameters
@@ -67,7 +51,7 @@ def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "c
             raise ValueError(
                 "features.text_encoder is chexbert, which needs labels.chexbert_path: set it to chexbert.pth"
             )
-        return CheXbert.from_checkpoint(chexbert_path, device=device)
+        return CheXbert.from_checkpoint(chexbert_path, device=device).encoder
     if name == "minilm":
         return _minilm(device)
     return _folder(Path(name), device)
