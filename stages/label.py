@@ -3,12 +3,12 @@
 import logging
 
 from stages.stage import read, run
+from xpronet.data.devices import choose
 from xpronet.data.files import write_json
-from xpronet.data.params import Strict
+from xpronet.data.params import RuntimeParams, Strict
 from xpronet.data.studies import read_annotation, section
 from xpronet.evaluation import clinical
-from xpronet.labels import rules
-from xpronet.labels.chexbert import CheXbert
+from xpronet.labels import labeller
 from xpronet.labels.conditions import pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
 from xpronet.labels.table import is_chexpert_table, read_chexpert_table, read_labels, write_labels
@@ -16,10 +16,12 @@ from xpronet.labels.table import is_chexpert_table, read_chexpert_table, read_la
 
 class Params(Strict):
     labels: LabelParams
+    runtime: RuntimeParams
 
 
 def main() -> None:
-    params = read(Params).labels
+    every = read(Params)
+    params = every.labels
     studies = read_annotation("data/prepared/annotation.json")
     if params.labeller == "file" and is_chexpert_table(params.file):
         labels = pseudo_labels(read_chexpert_table(params.file, studies), uncertain=params.uncertain)
@@ -33,8 +35,8 @@ def main() -> None:
             logging.warning(
                 "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
             )
-        label = rules.label if params.labeller == "rules" else CheXbert.from_checkpoint(params.chexbert_path).label
-        labels = pseudo_labels(label(texts), uncertain=params.uncertain)
+        _, classes = labeller.load(params, device=choose(every.runtime.device))
+        labels = pseudo_labels(classes(texts), uncertain=params.uncertain)
     write_labels("data/labels.csv", studies, labels)
     metrics = {"prevalence": clinical.prevalence(studies, labels)}
     truth = true_labels([study.state for study in studies])

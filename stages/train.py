@@ -12,7 +12,7 @@ from xpronet.data.devices import choose
 from xpronet.data.files import replacing, write_json
 from xpronet.data.images import ImagePack
 from xpronet.data.params import Count, ReportParams, RuntimeParams
-from xpronet.data.reports import Vocabulary, clean_report, truncate, without_marks
+from xpronet.data.reports import Vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import running_meteor
@@ -43,9 +43,7 @@ def main() -> None:
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in ("train", "val")}
     cleaned = {
-        split: [
-            without_marks(clean_report(study.report, params.reports.style), params.reports.xxxx) for study in chosen
-        ]
+        split: cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
         for split, chosen in splits.items()
     }
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)

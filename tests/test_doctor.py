@@ -50,7 +50,7 @@ def pictures(tmp_path_factory) -> Path:
         image.crop((0, 0, 128, 50)).save(folder / "wide.png")
         image.resize((40, 40)).save(folder / "small.png")
     Image.new("L", (128, 128), 77).save(folder / "blank.png")
-    Image.new("L", (130, 128), 77).save(folder / "blank too.png")
+    Image.new("L", (128, 128), 77).save(folder / "blank too.png")
     return folder
 
 

@@ -57,11 +57,11 @@ def test_a_resample_is_scored_as_if_its_reports_stood_there(pairs, table, meteor
 
 def test_clinical_scores_are_scikit_learn_s(pairs, table):
     truth, written = pairs[2:]
-    found = statistics.clinical(table)
+    found = statistics.of_all(table)
     precision, recall, f1, support = precision_recall_fscore_support(truth, written, zero_division=0)
     for k, name in enumerate(CONDITIONS):
         expected = {"precision": precision[k], "recall": recall[k], "F1": f1[k], "studies": support[k]}
-        assert found["observations"][name] == pytest.approx(expected)
+        assert statistics.observations(table)[name] == pytest.approx(expected)
     five = [CONDITIONS.index(n) for n in ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")]
     for name, columns in (("14", list(range(14))), ("5", five)):
         for average in ("micro", "macro"):

@@ -1,8 +1,8 @@
 """One page on a prepared dataset before anyone trains on it: what it holds, what is odd, what that means for scores."""
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from xpronet.data.duplicates import BLANK, look, near_duplicates
 from xpronet.data.files import read_json, write_json
 from xpronet.data.images import ImagePack
 from xpronet.data.params import Count, ReportParams
-from xpronet.data.reports import MARK, Vocabulary, clean_report, without_marks
+from xpronet.data.reports import MARK, Vocabulary, cleaned_reports
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.figures import dataset as figures
 from xpronet.labels.conditions import CONDITIONS
@@ -26,6 +26,7 @@ from xpronet.labels.table import read_labels
 
 Level = Literal["breaks", "warns", "note", "fine"]
 EXAMPLES = 3  # studies that a finding names
+PREPARED = Path("data/prepared")  # of the pipeline in this folder
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,12 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
         page.say(
             "note", f"no packed images beside {annotation}: nothing is said about pictures", "run `dvc repro prepare`"
         )
-    report = annotation.parent.parent.parent / "metrics/prepare.json"
-    if report.is_file():
+    report = Path("metrics/prepare.json")
+    if prepared == PREPARED and report.is_file():
         for reason, count in read_json(report)["left_out"].items():
             page.say("note", f"prepare left out {count}: {reason}")
-    figures.lengths(out / "lengths.png", lengths, reports.max_length)
+    if lengths:
+        figures.lengths(out / "lengths.png", lengths, reports.max_length)
     write_json(out / "doctor.json", {"breaks": page.breaks, **asdict(page)})
     return page
 
@@ -113,9 +115,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
 def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) -> dict[str, np.ndarray]:
     """Words, truncation, unknown words, marks and repeated reports -> tokens per report, by split."""
     cleaned = {
-        split: [
-            without_marks(clean_report(study.report, params.style), params.xxxx) for study in of_split(studies, split)
-        ]
+        split: cleaned_reports([study.report for study in of_split(studies, split)], params.style, params.xxxx)
         for split in SPLITS
     }
     vocabulary = Vocabulary.build(cleaned["train"], params.min_count)
@@ -128,7 +128,7 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
             )
             continue
         words = [text.split() for text in texts]
-        count = sum(map(len, words))
+        count = max(1, sum(map(len, words)))
         lengths[split] = np.array([len(each) + 2 for each in words])  # with both ends
         chosen = of_split(studies, split)
         page.splits[split] = {
@@ -141,8 +141,9 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
             "unknown_words": sum(word not in known for each in words for word in each) / count,
             "marked_reports": sum(MARK in study.report.lower() for study in chosen) / len(texts),
             "distinct_reports": len(set(texts)) / len(texts),
-            "in_train": 1.0 if split == "train" else sum(text in trained for text in texts) / len(texts),
         }
+        if split != "train":
+            page.splits[split]["in_train"] = sum(text in trained for text in texts) / len(texts)
         empty = [study.id for study, each in zip(chosen, words, strict=True) if len(each) < 2]
         if empty:
             page.say(
@@ -246,15 +247,13 @@ def examine_images(page: Page, studies: Sequence[Study], pack: ImagePack) -> Non
             f"{_count([owner[i].id for i in blank], 'image')} blank",
             "take them out: the model learns to describe nothing",
         )
-    same = {sha: count for sha, count in Counter(pack.sha256).items() if count > 1}
-    places: dict[str, list[Study]] = {}
-    for study, sha in zip(owner, pack.sha256, strict=True):
-        if sha in same:
-            places.setdefault(sha, []).append(study)
+    seen = np.flatnonzero(deviations >= BLANK)
+    places = defaultdict(list)
+    for position in seen:
+        places[pack.sha256[position]].append(owner[position])
     _say_shared(
         page, "the same picture", [found for found in places.values() if len({study.id for study in found}) > 1]
     )
-    seen = np.flatnonzero(deviations >= BLANK)
     pairs = [(seen[a], seen[b]) for a, b in near_duplicates(hashes[seen])]
     near = [[owner[a], owner[b]] for a, b in pairs if pack.sha256[a] != pack.sha256[b] and owner[a].id != owner[b].id]
     _say_shared(page, "nearly the same picture", near)
@@ -305,22 +304,12 @@ def show(page: Page, console: Console) -> None:
         "distinct_reports": ("distinct reports", "{:.1%}"),
         "in_train": ("found word for word in train", "{:.1%}"),
     }
-    table = Table("", *(f"{split:>8}" for split in page.splits), title="Dataset", title_justify="left", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _table("Dataset", page.splits)
     for key, (name, form) in rows.items():
-        table.add_row(
-            name,
-            *(
-                "–" if (key, split) == ("in_train", "train") else form.format(row[key])
-                for split, row in page.splits.items()
-            ),
-        )
+        table.add_row(name, *(form.format(row[key]) if key in row else "–" for row in page.splits.values()))
     console.print(table)
     if page.prevalence:
-        table = Table("", *page.prevalence, title="\nStudies with each observation", title_justify="left", box=None)
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = _table("\nStudies with each observation", page.prevalence)
         for name in CONDITIONS:
             table.add_row(name, *(f"{counts[name]:,}" for counts in page.prevalence.values()))
         console.print(table)
@@ -338,6 +327,13 @@ def show(page: Page, console: Console) -> None:
                 )
                 console.print(text, highlight=False)
     console.print("\n[red]Training would break.[/red]" if page.breaks else "\nTraining can start.", highlight=False)
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    table = Table("", title=title, title_justify="left", box=None)
+    for column in columns:
+        table.add_column(column, justify="right", min_width=8)
+    return table
 
 
 def _plain(text: str) -> str:

@@ -50,6 +50,11 @@ def without_marks(cleaned: str, xxxx: Literal["keep", "drop", "unk"]) -> str:
     return "".join(f"{line} . " for line in lines).rstrip()
 
 
+def cleaned_reports(texts: Iterable[str], style: Style, xxxx: Literal["keep", "drop", "unk"]) -> list[str]:
+    """What training, scoring and `xpronet doctor` make of raw reports."""
+    return [without_marks(clean_report(text, style), xxxx) for text in texts]
+
+
 def _clean_sentence(sentence: str) -> str:
     return _PUNCTUATION.sub("", sentence.translate(_DROPPED).strip().lower())
 
@@ -91,3 +96,8 @@ class Vocabulary:
 def truncate(ids: Sequence[int], max_length: int) -> list[int]:
     """At most `max_length` ids with the end kept: the published code cuts it off (row 22)."""
     return list(ids) if len(ids) <= max_length else [*ids[: max_length - 1], END]
+
+
+def as_published(cleaned: str, vocabulary: Vocabulary, max_length: int) -> str:
+    """A reference as the published code scores it: cut at `max_length` ids, rare words as `<unk>` (row 23)."""
+    return vocabulary.decode(vocabulary.encode(cleaned)[1:max_length])

@@ -26,7 +26,7 @@ class Table:
 
     bleu: np.ndarray  # (N, 10): matches and guesses of 1- to 4-grams, then words of hypothesis and reference
     meteor: np.ndarray  # (N, 23)
-    means: np.ndarray  # (N, 2): ROUGE-L, CIDEr
+    means: np.ndarray  # (N, 3): ROUGE-L, CIDEr, F1 of the study's own 14 labels
     hits: np.ndarray  # (N, 3, 14): true positives, false positives, false negatives per observation
 
 
@@ -43,11 +43,12 @@ def table(
     hypotheses = [" ".join(text.split()) for text in hypotheses]
     _, each = score_all(references, hypotheses, meteor=meteor)
     truth, found = reference_labels > 0, hypothesis_labels > 0
+    hits = np.stack([truth & found, ~truth & found, truth & ~found], axis=1).astype(np.float64)
     return Table(
         bleu=np.array([_bleu_counts(*pair) for pair in zip(references, hypotheses, strict=True)]),
         meteor=_without_whole_chunks(meteor.statistics(references, hypotheses)),
-        means=np.stack([each["ROUGE_L"], each["CIDEr"]], axis=1),
-        hits=np.stack([truth & found, ~truth & found, truth & ~found], axis=1).astype(np.float64),
+        means=np.stack([each["ROUGE_L"], each["CIDEr"], f1(hits.sum(axis=2))], axis=1),
+        hits=hits,
     )
 
 
@@ -63,9 +64,9 @@ def scores(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
     lexical = {f"BLEU_{n + 1}": value for n, value in enumerate(_bleu(weights @ table.bleu))}
     lexical["METEOR"] = _meteor(weights @ table.meteor)
     total = np.maximum(weights.sum(axis=1), 1e-12)
-    rouge, cider = (weights @ table.means / total[:, None]).T
+    rouge, cider, example = (weights @ table.means / total[:, None]).T
     hits = np.tensordot(weights, table.hits, axes=1)  # (W, 3, 14)
-    return {**lexical, "ROUGE_L": rouge, "CIDEr": cider, **_f1s(hits)}
+    return {**lexical, "ROUGE_L": rouge, "CIDEr": cider, "example_F1": example, **_f1s(hits)}
 
 
 def _bleu(sums: np.ndarray) -> list[np.ndarray]:
@@ -131,19 +132,16 @@ def resamples(studies: int, *, seed: int, draws: int = DRAWS) -> np.ndarray:
     return random.multinomial(studies, np.full(studies, 1 / studies), size=draws).astype(np.float64)
 
 
-def clinical(table: Table) -> dict:
-    """Precision, recall and F1 per observation, micro and macro over 14 and 5, and the mean F1 of the studies."""
-    sums = table.hits.sum(axis=0)  # (3, 14)
-    right, false, missed = sums
-    each = zip(CONDITIONS, right / np.maximum(right + false, 1), right / np.maximum(right + missed, 1), strict=True)
-    per_f1 = f1(sums[None])[0]
-    found = {name: float(value[0]) for name, value in _f1s(sums[None]).items()}
-    found["example_F1"] = float(f1(table.hits.sum(axis=2)).mean())
-    found["observations"] = {
-        name: {"precision": float(p), "recall": float(r), "F1": float(per_f1[k]), "studies": int(right[k] + missed[k])}
-        for k, (name, p, r) in enumerate(each)
+def observations(table: Table) -> dict[str, dict[str, float]]:
+    """Precision, recall and F1 of each observation, and how many studies have it."""
+    right, false, missed = sums = table.hits.sum(axis=0)  # (3, 14)
+    values = {
+        "precision": right / np.maximum(right + false, 1),
+        "recall": right / np.maximum(right + missed, 1),
+        "F1": f1(sums[None])[0],
+        "studies": right + missed,
     }
-    return found
+    return {name: {key: float(value[k]) for key, value in values.items()} for k, name in enumerate(CONDITIONS)}
 
 
 def strata(table: Table, groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
