@@ -1,7 +1,6 @@
 """Images, reports, labels and prototypes -> data/model, chosen on validation, and its history (Eq. 8-20)."""
 
 import csv
-import time
 
 import torch
 from safetensors.torch import load_file
@@ -37,7 +36,6 @@ class Params(Symbols):
 
 
 def main() -> None:
-    started = time.monotonic()
     params = read(Params)
     settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
     studies = read_annotation("data/prepared/annotation.json")
@@ -93,7 +91,7 @@ def main() -> None:
         )
     write_history("metrics/history.tsv", history)
     best = max(history, key=lambda row: row["val_selection"])
-    write_json("metrics/train.json", {"best": best, "seconds": round(time.monotonic() - started)})
+    write_json("metrics/train.json", {"best": best})
 
 
 def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:

@@ -100,16 +100,13 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
         *("data/features/textual.npy", "data/prototypes.safetensors", "data/model/weights.safetensors"),
         *("data/model/model.json", "metrics/history.tsv", "metrics/train.json"),
     ]
-    kept = {name: (project.folder / name).read_bytes() for name in ("data/prepared/annotation.json", "data/labels.csv")}
-
-    def upstream() -> list:
-        history = project.json("metrics/train.json")["best"]  # without the seconds
-        return [history, *(project.sha256(path) for path in paths if path != "metrics/train.json")]
+    inputs = ("data/prepared/annotation.json", "data/labels.csv", "metrics/labels.json")
+    kept = {name: (project.folder / name).read_bytes() for name in inputs}
 
     def own_labels() -> list[str]:
         return [line for line in (project.folder / "data/labels.csv").read_text().splitlines() if ",test," not in line]
 
-    before, labels = upstream(), own_labels()
+    before, labels = [project.sha256(path) for path in paths], own_labels()
     annotation = project.json("data/prepared/annotation.json")
     for number, study in enumerate(annotation["test"]):
         study |= {"report": f"Poison {number}. Large pneumothorax.", "impression": "Poison.", "state": None}
@@ -123,11 +120,10 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
         (project.folder / "data/labels.csv").write_text("\n".join(",".join(line) for line in poisoned) + "\n")
         for stage in ("classify", "features", "prototypes", "train"):
             project.run(sys.executable, "-m", f"stages.{stage}")
-        assert upstream() == before
+        assert [project.sha256(path) for path in paths] == before
     finally:
         for name, content in kept.items():
             (project.folder / name).write_bytes(content)
-        project.run(sys.executable, "-m", "stages.label")
 
 
 def test_the_same_parameters_give_the_same_bytes(project):
