@@ -24,7 +24,7 @@ repro: setup
 	dvc repro
 
 test: setup
-	pytest
+	pytest -n 2 --dist loadfile
 
 bench: setup
 	python -m benchmarks
