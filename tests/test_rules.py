@@ -209,12 +209,12 @@ def test_the_quick_word_test_loses_no_mention(monkeypatch):
     texts += [" ".join(words) for words in zip(texts, texts[1:], strict=False)]
     quick = label(texts)
     monkeypatch.setattr(rules, "ANCHORS", dict.fromkeys(rules.ANCHORS, ("",)))
-    rules._observations.cache_clear()
+    rules._observations_named.cache_clear()
     try:
         assert (label(texts) == quick).all()
     finally:
         monkeypatch.undo()
-        rules._observations.cache_clear()
+        rules._observations_named.cache_clear()
 
 
 def test_a_single_string_is_refused():

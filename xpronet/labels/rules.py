@@ -18,15 +18,17 @@ from xpronet.labels.lexicon import ANCHORS, CUES, HINTS, MENTIONS, NORMALS, OPEN
 _SENTENCE_END = re.compile(r"[.;?!](?!(?<=\d\.)\d)(?<!\b(?i:vs|dr)\.)|\n\s*\n")
 
 # Cleaning drops the slash of "scarring/atelectasis": the words that it glues together, and those they meet.
-_GLUED = re.compile(r"(atelectasis|scarring|disease|opacities|findings)(?=atelecta|scar|airspace|fibro|infiltra|opaci)")
+_FIRST_GLUED = ("atelectasis", "scarring", "disease", "opacities", "findings")
+_GLUED = re.compile(rf"({'|'.join(_FIRST_GLUED)})(?=atelecta|scar|airspace|fibro|infiltra|opaci)")
 
 _TO_SPACE = str.maketrans(dict.fromkeys('()[]":', " "))
-_ABNORMAL = tuple(CONDITIONS.index(name) for name in MENTIONS if name != "Support Devices")
+_ABNORMAL = [CONDITIONS.index(name) for name in MENTIONS if name != "Support Devices"]
 
-# Several mentions of one observation in a report: positive wins, then uncertain, then negative.
-_STRENGTH = {BLANK: 0, NEGATIVE: 1, UNCERTAIN: 2, POSITIVE: 3}
+# Several mentions of one observation in a report: the last of these that is among them wins.
+_WEAK_TO_STRONG = (BLANK, NEGATIVE, UNCERTAIN, POSITIVE)
+_STRENGTH = {value: strength for strength, value in enumerate(_WEAK_TO_STRONG)}
 
-Found = tuple[tuple[int, int], ...]  # pairs of (column of CONDITIONS, class)
+Found = tuple[tuple[int, int], ...]  # pairs of (column of CONDITIONS, strength)
 
 
 def label(reports: Sequence[str]) -> np.ndarray:
@@ -41,37 +43,38 @@ def label(reports: Sequence[str]) -> np.ndarray:
     if isinstance(reports, str):
         raise ValueError("label: reports is a single string; pass a list of reports, [text]")
     known: dict[str, Found] = {}  # radiology repeats its sentences, and whole reports
-    rows = {report: _label_report(report, known) for report in dict.fromkeys(reports)}
-    return np.array([rows[report] for report in reports], np.int8).reshape(-1, len(CONDITIONS))  # (N, 14)
+    place = {report: row for row, report in enumerate(dict.fromkeys(reports))}
+    strengths = [_label_report(report, known) for report in place]
+    classes = np.array(_WEAK_TO_STRONG, np.int8)[np.array(strengths, np.int8).reshape(-1, len(CONDITIONS))]
+    sick = np.isin(classes[:, _ABNORMAL], (POSITIVE, UNCERTAIN)).any(axis=1)
+    classes[~sick, NO_FINDING] = POSITIVE
+    return classes[[place[report] for report in reports]]  # (N, 14)
 
 
 def _label_report(report: str, known: dict[str, Found]) -> list[int]:
-    """Classes of one report, one per entry of CONDITIONS; `known` keeps what its sentences say."""
-    row = [BLANK] * len(CONDITIONS)
+    """Strengths of one report, one per entry of CONDITIONS; `known` keeps what its sentences say."""
+    row = [0] * len(CONDITIONS)
     for sentence in _SENTENCE_END.split(report):
         if (found := known.get(sentence)) is None:
-            found = known[sentence] = tuple(_read(_plain(sentence)))
-        for column, value in found:
-            if _STRENGTH[value] > _STRENGTH[row[column]]:
-                row[column] = value
-    if not any(row[column] in (POSITIVE, UNCERTAIN) for column in _ABNORMAL):
-        row[NO_FINDING] = POSITIVE
+            found = known[sentence] = tuple((k, _STRENGTH[value]) for k, value in _read(_plain(sentence)))
+        for column, strength in found:
+            if strength > row[column]:
+                row[column] = strength
     return row
 
 
 def _plain(sentence: str) -> str:
     """Lower case, single spaces, no brackets, quotes or colons, no glued words."""
-    return _GLUED.sub(r"\1/", " ".join(sentence.lower().translate(_TO_SPACE).split()).replace(" ,", ","))
+    plain = " ".join(sentence.lower().translate(_TO_SPACE).split()).replace(" ,", ",")
+    return _GLUED.sub(r"\1/", plain) if any(word in plain for word in _FIRST_GLUED) else plain
 
 
 def _read(sentence: str) -> Iterator[tuple[int, int]]:
     """Every mention in one sentence as a pair of column and class."""
+    suspects = set().union(*map(_observations_named, sentence.split()))
     mentions = []
-    for column, anchors, pattern in _observations():
-        for anchor in anchors:
-            if anchor in sentence:
-                mentions += [(column, m.lastgroup, *m.span()) for m in pattern.finditer(sentence)]
-                break
+    for column in sorted(suspects):
+        mentions += [(column, m.lastgroup, *m.span()) for m in _mentions(column).finditer(sentence)]
     cues = []
     if any(kind != "normal" for _, kind, _, _ in mentions):
         cues = [(m.lastgroup, *m.span()) for m in _cues().finditer(sentence)]
@@ -113,14 +116,19 @@ def _adjoins(between: str) -> bool:
 
 
 @cache
-def _observations() -> tuple[tuple[int, tuple[str, ...], re.Pattern], ...]:
-    """Per observation its column, its anchors and one pattern, whose group says in which table the match stands."""
-    tables = {"mention": MENTIONS, "hint": HINTS, "normal": NORMALS}
+def _observations_named(word: str) -> tuple[int, ...]:
+    """Columns of the observations that a word's letters make worth a search: the anchors have no spaces."""
     return tuple(
-        (column, ANCHORS[name], _alternation({kind: table[name] for kind, table in tables.items() if name in table}))
-        for column, name in enumerate(CONDITIONS)
-        if name in MENTIONS
+        CONDITIONS.index(name) for name, anchors in ANCHORS.items() if any(anchor in word for anchor in anchors)
     )
+
+
+@cache
+def _mentions(column: int) -> re.Pattern:
+    """What names an observation; the group of a match says in which table it stands."""
+    name = CONDITIONS[column]
+    tables = {"mention": MENTIONS, "hint": HINTS, "normal": NORMALS}
+    return _alternation({kind: table[name] for kind, table in tables.items() if name in table})
 
 
 @cache
