@@ -10,6 +10,7 @@ from xpronet.data.images import ImagePack
 from xpronet.data.params import Count, RuntimeParams, Strict
 from xpronet.data.studies import read_annotation
 from xpronet.labels import classifier
+from xpronet.labels.calibration import quality
 from xpronet.labels.params import ClassifierParams
 from xpronet.labels.table import read_labels, write_labels
 
@@ -39,11 +40,11 @@ def main() -> None:
     probabilities = classifier.predict(fitted.classifier, unlabelled, precision=params.classifier.precision, **settings)
     chosen = [studies[row] for row in rows]
     write_labels("data/predicted_probabilities.csv", chosen, probabilities)
-    write_labels("data/predicted_labels.csv", chosen, classifier.decide(probabilities, fitted.thresholds))
+    decided = classifier.decide(probabilities, fitted.thresholds)
+    write_labels("data/predicted_labels.csv", chosen, decided)
     val = np.array([study.split == "val" for study in chosen])
-    scores = classifier.auroc(labels[rows][val], probabilities[val])
-    macro = classifier.macro_auroc(labels[rows][val], probabilities[val])
-    write_json("metrics/classifier.json", {"val": {"macro_AUROC": macro, "AUROC": scores}, "epochs": fitted.history})
+    found = quality(labels[rows][val], probabilities[val], decided[val])
+    write_json("metrics/classifier.json", {"val": found, "epochs": fitted.history})
 
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@
 import json
 import logging
 
+import numpy as np
+
 from stages.stage import read, run
 from xpronet.data.devices import choose
 from xpronet.data.files import write_json
 from xpronet.data.params import Count, ReportParams, RuntimeParams, Strict
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import SPLITS, of_split, read_annotation
-from xpronet.evaluation import lexical, statistics
-from xpronet.evaluation.floors import best_constant
+from xpronet.evaluation import floors, lexical, statistics
 from xpronet.evaluation.meteor import running_meteor
 from xpronet.evaluation.summary import summarise
+from xpronet.figures.reliability import reliability_diagrams
 from xpronet.labels import labeller
-from xpronet.labels.classifier import auroc, macro_auroc
-from xpronet.labels.conditions import pseudo_labels
+from xpronet.labels.calibration import quality
+from xpronet.labels.conditions import pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
 from xpronet.labels.table import read_labels
 
@@ -37,22 +39,37 @@ def main() -> None:
         split: cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
         for split, chosen in splits.items()
     }
-    constant = best_constant(reports["train"], reports["val"])
+    train = reports["train"], read_labels("data/labels.csv", splits["train"])
+    constant = floors.best_constant(reports["train"], reports["val"])
+    train_features, held_out = (np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "held_out"))
+    of_held_out = [study.split for study in studies if study.split != "train"]
     vocabulary = Vocabulary.build(reports["train"], params.reports.min_count)
     name, classes = labeller.load(params.labels, device=choose(params.runtime.device))
+
+    def label(texts: list[str]) -> np.ndarray:
+        return pseudo_labels(classes(texts), uncertain=params.labels.uncertain)
+
     with running_meteor() as meteor:
         for split in ("val", "test"):
             chosen, references = splits[split], reports[split]
             labels = read_labels("data/labels.csv", chosen)
-            probabilities = read_labels("data/predicted_probabilities.csv", chosen)
+            predicted = read_labels("data/predicted_labels.csv", chosen)
+            features = held_out[np.array(of_held_out) == split]
+            drawn = true_labels([study.state for study in chosen])
             generated = predictions(split)
             written = {source: [generated[study.id][source]["report"] for study in chosen] for source in SOURCES}
             scores, details = summarise(
                 references,
                 written,
-                floors={"constant": [constant] * len(chosen)},
+                floors={
+                    "constant": [constant] * len(chosen),
+                    "label_constant": floors.label_constants(*train, predicted),
+                    "label_neighbour": floors.label_neighbours(*train, predicted, seed=params.seed),
+                    "image_neighbour": [train[0][row] for row in floors.image_neighbours(train_features, features)],
+                },
                 groups=statistics.groups_of(labels, references, set(reports["train"])),
-                label=lambda texts: pseudo_labels(classes(texts), uncertain=params.labels.uncertain),
+                label=label,
+                truth=("data/labels.csv", labels) if drawn is None else ("the drawn state", drawn),
                 meteor=meteor,
                 seed=params.seed,
             )
@@ -61,13 +78,19 @@ def main() -> None:
                     different = scores[source]["distinct_reports"]
                     logging.warning("%s, labels %s: %d different reports: collapsed", split, source, different)
             cut = [as_published(report, vocabulary, params.reports.max_length) for report in references]
-            protocol = {source: lexical.score(cut, written[source], meteor=meteor) for source in SOURCES}
-            classifier = {"macro_AUROC": macro_auroc(labels, probabilities), "AUROC": auroc(labels, probabilities)}
+            probabilities = read_labels("data/predicted_probabilities.csv", chosen)
             head = {"studies": len(chosen), "protocol": "full", "labeller": name}
-            write_json(
-                f"metrics/{split}.json", {**head, **scores, "published_protocol": protocol, "classifier": classifier}
-            )
+            metrics = {
+                **head,
+                **scores,
+                "published_protocol": {
+                    source: lexical.score(cut, written[source], meteor=meteor) for source in SOURCES
+                },
+                "classifier": quality(labels, probabilities, predicted),
+            }
+            write_json(f"metrics/{split}.json", metrics)
             write_json(f"data/scores/{split}.json", {**head, **details})
+            reliability_diagrams(f"metrics/figures/reliability_{split}.png", labels, probabilities, split=split)
 
 
 def predictions(split: str) -> dict[str, dict]:

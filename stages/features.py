@@ -1,4 +1,7 @@
-"""Train split -> data/features: visual, mirrored and textual global features (§3.2, Eq. 4)."""
+"""Images and train reports -> data/features: visual, mirrored and textual global features (§3.2, Eq. 4).
+
+Those of the held-out images are for a floor only: the report of the nearest train image.
+"""
 
 import torch
 
@@ -7,7 +10,7 @@ from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.devices import choose
 from xpronet.data.images import ImagePack
 from xpronet.data.params import Count, Path, RuntimeParams, Strict
-from xpronet.data.studies import of_split, read_annotation
+from xpronet.data.studies import read_annotation
 from xpronet.labels.backbones import resnet, start_weights
 from xpronet.labels.params import Backbone
 from xpronet.prototypes import text_encoders
@@ -36,7 +39,6 @@ def main() -> None:
     params = read(Params)
     device = choose(params.runtime.device)
     studies = read_annotation("data/prepared/annotation.json")
-    train = of_split(studies, "train")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     torch.manual_seed(params.seed)
     network = resnet(params.model.backbone, classes=1)
@@ -45,18 +47,22 @@ def main() -> None:
     )
     if start is not None:
         network.load_state_dict(start, strict=False)  # all but the head
-    write_visual_features(
-        ["data/features/visual.npy", "data/features/flipped.npy"],
-        network,
-        StudyDataset(pack, image_positions(train)),  # the train split stands first in the pack
-        backbone=params.model.backbone,
-        batch_size=params.features.batch_size,
-        device=device,
-        workers=params.runtime.workers,
-        processes=params.runtime.processes,
-    )
+    images = image_positions(studies)
+    train = [row for row, study in enumerate(studies) if study.split == "train"]
+    held_out = [row for row, study in enumerate(studies) if study.split != "train"]
+    for rows, names in ((train, ("visual", "flipped")), (held_out, ("held_out",))):
+        write_visual_features(
+            [f"data/features/{name}.npy" for name in names],
+            network,
+            StudyDataset(pack, [images[row] for row in rows]),
+            backbone=params.model.backbone,
+            batch_size=params.features.batch_size,
+            device=device,
+            workers=params.runtime.workers,
+            processes=params.runtime.processes,
+        )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
-    encoder.write("data/features/textual.npy", [study.report for study in train])
+    encoder.write("data/features/textual.npy", [studies[row].report for row in train])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+from PIL import Image
 from pycocoevalcap.rouge.rouge import Rouge
 
 from xpronet.data.reports import clean_report
@@ -32,16 +33,23 @@ def project(new_project):
     return project
 
 
+FLOORS = ("constant", "label_constant", "label_neighbour", "image_neighbour")
+
+
 def test_every_study_has_scores_under_both_kinds_of_labels_and_a_floor(project):
     for split in ("val", "test"):
         metrics = project.json(f"metrics/{split}.json")
         for scores in (
             *(metrics[source] for source in ("predicted", "reference", "none")),
-            metrics["floors"]["constant"],
+            *(metrics["floors"][floor] for floor in FLOORS),
         ):
             assert set(scores) >= SCORES
             assert all(0 <= scores[name] <= (10 if name == "CIDEr" else 1) for name in SCORES)
         assert metrics["studies"] == 6
+        assert metrics["ceiling"]["against"] == "the drawn state" and metrics["ceiling"]["micro_F1_14"] > 0.5
+        assert set(metrics["classifier"]) >= {"macro_AUROC", "macro_AUPRC", "macro_F1", "macro_ECE"}
+        with Image.open(project.folder / f"metrics/figures/reliability_{split}.png") as picture:
+            assert picture.width > 1000
         lines = (project.folder / f"data/predictions/{split}.jsonl").read_text().splitlines()
         ids = {study["id"] for study in project.json("data/prepared/annotation.json")[split]}
         assert {json.loads(line)["id"] for line in lines} == ids

@@ -8,7 +8,8 @@ import pytest
 
 from xpronet.data.phantom.state import OBSERVATIONS
 from xpronet.data.studies import Study
-from xpronet.labels.classifier import auroc, choose_thresholds, decide
+from xpronet.labels.calibration import auroc, macro_auroc, quality, reliability
+from xpronet.labels.classifier import choose_thresholds, decide
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING, pseudo_labels, true_labels
 from xpronet.labels.table import ALPHABETICAL, read_labels, write_labels
 
@@ -97,9 +98,39 @@ def test_thresholds_and_auroc_by_hand():
     labels[:, 0] = [0, 0, 1, 1]
     probabilities[:, 0] = [0.1, 0.4, 0.35, 0.8]
     assert auroc(labels, probabilities) == {CONDITIONS[0]: 0.75}
+    assert macro_auroc(labels, probabilities) == 0.75
     thresholds = choose_thresholds(labels, probabilities)
     assert thresholds[0] == pytest.approx(0.35)  # F1 0.8 there, 0.67 at 0.8
     assert (thresholds[1:] == 0.5).all()
     decided = decide(probabilities, thresholds)
     assert decided[:, 0].tolist() == [0, 1, 1, 1]
     assert decided[:, NO_FINDING].tolist() == [1, 0, 0, 0]
+
+
+def test_calibration_by_hand():
+    """Of four studies given about 0.25 a quarter has it; of two given 0.9 and 0.7 one each bin has all or none."""
+    labels, given = np.array([0, 0, 0, 1, 1, 0]), np.array([0.2, 0.22, 0.28, 0.28, 0.9, 0.7])
+    found = reliability(labels, given)
+    assert found.studies.tolist() == [4, 1, 1]
+    assert found.predicted == pytest.approx([0.245, 0.7, 0.9]) and found.observed.tolist() == [0.25, 0, 1]
+    assert found.error == pytest.approx((4 * 0.005 + 0.7 + 0.1) / 6)
+
+
+def test_honest_probabilities_are_calibrated_and_certain_ones_count_in_the_last_bin():
+    random = np.random.default_rng(0)
+    given = random.random(100_000)
+    assert reliability((random.random(100_000) < given).astype(int), given).error < 0.01
+    assert reliability(np.ones(3), np.ones(3)).error == 0
+
+
+def test_the_quality_of_each_observation_stands_beside_its_chance_level():
+    labels, probabilities = np.zeros((4, 14)), np.full((4, 14), 0.5)
+    labels[:, 0], labels[:, 1] = [0, 0, 1, 1], [0, 1, 0, 0]
+    probabilities[:, 0] = [0.1, 0.4, 0.35, 0.8]
+    found = quality(labels, probabilities, probabilities > 0.38)
+    first, second = CONDITIONS[:2]
+    assert set(found["AUROC"]) == {first, second}  # nothing can be ranked where all studies are alike
+    assert found["AUROC"] == {first: 0.75, second: 0.5} and found["prevalence"] == {first: 0.5, second: 0.25}
+    assert found["AUPRC"][first] == pytest.approx((1 + 2 / 3) / 2) and found["AUPRC"][second] == 0.25
+    assert found["F1"] == {first: 0.5, second: 0.4}
+    assert found["ECE"][second] == 0.25 and found["macro_AUROC"] == 0.625

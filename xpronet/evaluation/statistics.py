@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
 
-from xpronet.evaluation.lexical import score_all
 from xpronet.evaluation.meteor import Meteor
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 
@@ -38,18 +39,29 @@ def table(
     *,
     meteor: Meteor,
 ) -> Table:
-    """Of N pairs of cleaned reports and their labels (N, 14) 0/1. Errors as `lexical.score_all`."""
+    """Of N >= 1 pairs of cleaned reports, one reference with a word at least, and their labels (N, 14) 0/1.
+
+    Raises:
+        OSError: METEOR's Java process is missing or died.
+    """
     references = [" ".join(text.split()) for text in references]
     hypotheses = [" ".join(text.split()) for text in hypotheses]
-    _, each = score_all(references, hypotheses, meteor=meteor)
-    truth, found = reference_labels > 0, hypothesis_labels > 0
-    hits = np.stack([truth & found, ~truth & found, truth & ~found], axis=1).astype(np.float64)
+    gts, res = ({row: [text] for row, text in enumerate(texts)} for texts in (references, hypotheses))
+    _, rouge = Rouge().compute_score(gts, res)
+    _, cider = Cider().compute_score(gts, res)
+    each = hits(reference_labels, hypothesis_labels)
     return Table(
         bleu=np.array([_bleu_counts(*pair) for pair in zip(references, hypotheses, strict=True)]),
         meteor=_without_whole_chunks(meteor.statistics(references, hypotheses)),
-        means=np.stack([each["ROUGE_L"], each["CIDEr"], f1(hits.sum(axis=2))], axis=1),
-        hits=hits,
+        means=np.stack([rouge, cider, f1(each.sum(axis=2))], axis=1),
+        hits=each,
     )
+
+
+def hits(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """True positives, false positives and false negatives (N, 3, 14) float64 of labels (N, 14) 0/1."""
+    truth, found = truth > 0, found > 0
+    return np.stack([truth & found, ~truth & found, truth & ~found], axis=1).astype(np.float64)
 
 
 def _bleu_counts(reference: str, hypothesis: str) -> list[float]:
@@ -66,7 +78,7 @@ def scores(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
     total = np.maximum(weights.sum(axis=1), 1e-12)
     rouge, cider, example = (weights @ table.means / total[:, None]).T
     hits = np.tensordot(weights, table.hits, axes=1)  # (W, 3, 14)
-    return {**lexical, "ROUGE_L": rouge, "CIDEr": cider, "example_F1": example, **_f1s(hits)}
+    return {**lexical, "ROUGE_L": rouge, "CIDEr": cider, "example_F1": example, **f1s(hits)}
 
 
 def _bleu(sums: np.ndarray) -> list[np.ndarray]:
@@ -99,7 +111,7 @@ def _without_whole_chunks(rows: np.ndarray) -> np.ndarray:
     return np.where(whole[:, None] & (np.arange(rows.shape[1]) == 20), 0, rows)
 
 
-def _f1s(hits: np.ndarray) -> dict[str, np.ndarray]:
+def f1s(hits: np.ndarray) -> dict[str, np.ndarray]:
     """Micro and macro F1 over all 14 observations, and over five; one that neither side has counts as 0 in macro."""
     found = {}
     for name, columns in (("14", list(range(len(CONDITIONS)))), ("5", list(FIVE))):

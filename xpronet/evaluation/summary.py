@@ -17,6 +17,7 @@ def summarise(
     floors: Mapping[str, Sequence[str]],
     groups: Mapping[str, np.ndarray],
     label: Callable[[Sequence[str]], np.ndarray],
+    truth: tuple[str, np.ndarray],
     meteor: Meteor,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -28,6 +29,8 @@ def summarise(
         floors: N reports that need no model, per floor.
         groups: (N,) bool per stratum; reports under `predicted` are scored on each.
         label: reports -> labels (N, 14) 0/1.
+        truth: the best labels (N, 14) of what the references speak of, and where they come from. The labeller's own
+            ones of the references against these are the ceiling: a report equal to its reference still gets them.
     """
     own_labels = label(references)
 
@@ -44,6 +47,8 @@ def summarise(
         for source, hypotheses in written.items()
     }
     scores["floors"] = {name: statistics.of_all(table(hypotheses)) for name, hypotheses in floors.items()}
+    of_truth = statistics.f1s(statistics.hits(truth[1], own_labels).sum(axis=0, keepdims=True))
+    scores["ceiling"] = {"against": truth[0], **{name: float(value[0]) for name, value in of_truth.items()}}
     scores["leak_delta"] = {
         name: scores["reference"][name] - scores["predicted"][name] for name in statistics.of_all(tables["predicted"])
     }

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import precision_recall_curve, roc_auc_score
+from sklearn.metrics import precision_recall_curve
 from torch import Tensor, nn
 
 from xpronet.data.dataset import StudyDataset, loader
@@ -22,6 +22,7 @@ from xpronet.data.devices import autocast
 from xpronet.data.files import read_json, replacing, write_json
 from xpronet.data.progress import track
 from xpronet.labels.backbones import resnet, start_weights
+from xpronet.labels.calibration import macro_auroc
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 from xpronet.labels.params import ClassifierParams
 
@@ -123,18 +124,6 @@ def decide(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     labels = probabilities >= thresholds
     labels[:, NO_FINDING] = ~np.delete(labels, NO_FINDING, axis=1).any(axis=1)
     return labels.astype(np.float32)
-
-
-def auroc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Area under the ROC curve per observation; one that has only one class among the studies is left out."""
-    both = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
-    return {CONDITIONS[k]: float(roc_auc_score(labels[:, k], probabilities[:, k])) for k in both}
-
-
-def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over the observations that have both classes; 0.5 where there is none."""
-    values = auroc(labels, probabilities).values()
-    return sum(values) / len(values) if values else 0.5
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

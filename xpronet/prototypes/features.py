@@ -1,4 +1,4 @@
-"""Global features of the train split: what the prototypes are clusters of (§3.2, Eq. 4-5)."""
+"""Global features of images: what the prototypes are clusters of (§3.2, Eq. 4-5), and where neighbours are near."""
 
 import hashlib
 import logging
@@ -27,13 +27,14 @@ def write_visual_features(
     workers: int = 0,
     processes: int = 1,
 ) -> None:
-    """Write o^i and o^if, each (N, C_1) float32, to two .npy files: as pictured and mirrored left to right.
+    """Write o^i and o^if, each (N, C_1) float32, to two .npy files: as pictured and mirrored left to right, if wanted.
 
     A study's feature is the mean over its views of the backbone's average-pooled last convolution. Rows go to the files
     as they come and nothing is kept in memory; a killed run goes on where it stopped. Batches are the same whatever the
     number of processes and interruptions, and so are the bytes.
 
     Args:
+        paths: of o^i, and of o^if or no more.
         network: a torchvision ResNet; its head is taken off.
         processes: on CUDA each takes the next device, on a CPU its share of the cores.
 
@@ -44,7 +45,7 @@ def write_visual_features(
     network.fc = nn.Identity()
     batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
     shape = (len(dataset), WIDTH[backbone])
-    pieces = Pieces(paths, [shape, shape], pieces=len(batches), key=_key(network, dataset, batch_size))
+    pieces = Pieces(paths, [shape] * len(paths), pieces=len(batches), key=_key(network, dataset, batch_size))
     left = pieces.left()
     if len(left) < len(batches):
         logger.info("features: an earlier run has left %d of %d batches", len(batches) - len(left), len(batches))
@@ -84,8 +85,8 @@ def _extract(
         batch = batch.to(device)
         images = batch.images[batch.views].contiguous(memory_format=torch.channels_last)  # (n, 3, H, W)
         owner = batch.views.nonzero()[:, 0]  # (n,) which study of the batch each view belongs to
-        for file, pictures in zip(files, (images, images.flip(-1)), strict=True):
-            pooled = network(pictures).float()  # (n, C_1)
+        for mirrored, file in enumerate(files):
+            pooled = network(images.flip(-1) if mirrored else images).float()  # (n, C_1)
             sums = pooled.new_zeros(len(batch.views), pooled.shape[1]).index_add_(0, owner, pooled)
             file[batch.positions.numpy()] = (sums / batch.views.sum(dim=1, keepdim=True)).cpu().numpy()
         done[piece] = 1
