@@ -160,3 +160,16 @@ def test_a_dataset_that_is_not_there_is_a_clear_line(project):
         assert (project.folder / "data/prepared/annotation.json").is_file()  # nothing was deleted
     finally:
         project.configure({})
+
+
+def test_an_experiment_is_compared_with_the_folder(project):
+    """`dvc exp run` and then `xpronet compare`, as README has it: reports come out of DVC's cache, paired by study."""
+    project.run("git", "add", "--all")
+    project.run("git", "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "Run the pipeline")
+    project.run("dvc", "exp", "run", "--temp", "--name", "greedy", "-S", "decode.beam_size=1")
+    project.run("xpronet", "compare", "workspace", "greedy", "HEAD")
+    greedy, same = project.json("data/comparison.json")["comparisons"]
+    assert greedy["metrics"]["BLEU_1"]["a"] == project.json("metrics/test.json")["predicted"]["BLEU_1"]
+    assert same["metrics"]["BLEU_1"]["difference"] == 0 and same["metrics"]["BLEU_1"]["p"] == 1
+    line = project.run("xpronet", "compare", "workspace", "no-such-experiment", code=1)
+    assert "no-such-experiment: no prediction file (.jsonl)" in line and line.count("\n") == 1

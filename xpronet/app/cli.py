@@ -16,6 +16,23 @@ class PublishedDataset(StrEnum):
     mimic_cxr = "mimic_cxr"
 
 
+class Split(StrEnum):
+    test = "test"
+    val = "val"
+
+
+class LabelSource(StrEnum):
+    predicted = "predicted"
+    reference = "reference"
+    none = "none"
+
+
+class PerStudy(StrEnum):
+    rouge_l = "ROUGE_L"
+    cider = "CIDEr"
+    example_f1 = "example_F1"
+
+
 @app.callback()
 def xpronet() -> None:
     """Radiology reports from chest X-rays with cross-modal prototypes."""
@@ -64,6 +81,37 @@ def doctor(
     show(page, Console())
     typer.echo(f"{out}/doctor.json and pictures")
     raise typer.Exit(int(page.breaks))
+
+
+@app.command(epilog="Example: xpronet compare workspace wo-pi-1 other_model.jsonl")
+def compare(
+    sides: Annotated[
+        list[str],
+        typer.Argument(
+            help="DVC experiments, git revisions, or .jsonl files of lines {id, report}; `workspace` is this folder."
+            " The first is the baseline."
+        ),
+    ],
+    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    labels: Annotated[
+        LabelSource, typer.Option(help="Under which labels the reports were written.")
+    ] = LabelSource.predicted,
+    by: Annotated[PerStudy, typer.Option(help="What the studies that moved most are ordered by.")] = PerStudy.rouge_l,
+    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("data/comparison.json"),
+) -> None:
+    """Test whether reports differ from a baseline's (paired bootstrap, approximate randomisation), and show where."""
+    from rich.console import Console
+
+    from xpronet.app.compare import compare as compare_reports
+    from xpronet.app.compare import show
+    from xpronet.data.files import write_json
+
+    result = compare_reports(sides, split=split.value, labels=labels.value, by=by.value, params=params, seed=seed)
+    write_json(out, result)
+    show(result, Console())
+    typer.echo(f"\n{out}")
 
 
 def main() -> None:

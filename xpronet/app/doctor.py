@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from xpronet.app.settings import read_keys
 from xpronet.data.dataset import image_positions
 from xpronet.data.duplicates import BLANK, look, near_duplicates
 from xpronet.data.files import read_json, write_json
@@ -50,21 +49,6 @@ class Page:
         self.findings.append(Finding(level, what, meaning))
 
 
-def read_settings(path: Path) -> tuple[ReportParams, int]:
-    """Group `reports` and `n_prototypes` of a parameter file."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        reports = TypeAdapter(ReportParams).validate_python(content["reports"])
-        return reports, TypeAdapter(Count).validate_python(content["n_prototypes"])
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run this in the project's folder, or name it by --params") from None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no whole parameter file: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
 def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Page:
     """Examine `prepared`, write doctor.json and pictures to `out`, and return the page.
 
@@ -76,7 +60,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     Raises:
         ValueError: a file is missing or broken.
     """
-    reports, n_prototypes = read_settings(params)
+    reports, n_prototypes = read_keys(params, {"reports": ReportParams, "n_prototypes": Count})
     annotation = prepared if prepared.suffix == ".json" else prepared / "annotation.json"
     if not annotation.is_file():
         raise ValueError(f"{annotation}: no such file; make it by `dvc repro prepare`, or name an annotation.json")

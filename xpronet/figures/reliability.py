@@ -23,7 +23,7 @@ def reliability_diagrams(path: str | Path, labels: np.ndarray, probabilities: np
         errors = np.maximum([found.observed - low, high - found.observed], 0)
         axes.errorbar(found.predicted, found.observed, errors, color=BLUE, linewidth=1.2, elinewidth=0.8)
         axes.scatter(found.predicted, found.observed, s=6 + 120 * found.studies / len(truth), color=BLUE, zorder=3)
-        axes.set_title(f"{name}\n{int(truth.sum())} studies, ECE {found.error:.3f}", fontsize=9)
+        axes.set_title(f"{name}\n{int(truth.sum())} of {len(truth):,}, ECE {found.error:.3f}", fontsize=9)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_aspect("equal")
         axes.spines[["top", "right"]].set_visible(False)

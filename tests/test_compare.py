@@ -1,0 +1,115 @@
+"""`xpronet compare` decides which experiment is kept: it must pair the same studies, and say so where it cannot."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from xpronet.app.cli import app
+from xpronet.app.compare import compare
+from xpronet.data.studies import Study, write_annotation
+from xpronet.evaluation import lexical
+
+ROOT = Path(__file__).resolve().parents[1]
+FINDINGS = ["The heart is large.", "No effusion.", "Small left effusion.", "The lungs are clear.", "No pneumothorax."]
+CLEANED = [f"{text.lower()[:-1]} ." for text in FINDINGS]
+POOR = ["no effusion ."] * 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with five test studies, three prediction files and the phantom's parameters."""
+    folder = tmp_path_factory.mktemp("compare")
+    studies = [
+        Study(id=f"s{n}", split=split, image_path=["a.png"], report=FINDINGS[max(n - 2, 0)], state=None)
+        for n, split in enumerate(["train", "val", *["test"] * 5])
+    ]
+    (folder / "data/prepared").mkdir(parents=True)
+    write_annotation(folder / "data/prepared/annotation.json", studies)
+    (folder / "params.yaml").write_text((ROOT / "presets/phantom.yaml").read_text())
+    ids = [study.id for study in studies if study.split == "test"]
+    for name in ("good", "other"):
+        write(folder / f"{name}.jsonl", [{"id": id, "report": text} for id, text in zip(ids, CLEANED, strict=True)])
+    write(
+        folder / "poor.jsonl", [{"id": id, "predicted": {"report": text}} for id, text in zip(ids, POOR, strict=True)]
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(made, monkeypatch):
+    monkeypatch.chdir(made)
+
+
+@pytest.fixture(scope="module")
+def found(made):
+    """Two sides against a poor one; a Java for all the tests that look at it."""
+    with pytest.MonkeyPatch.context() as inside:
+        inside.chdir(made)
+        return of("poor.jsonl", "good.jsonl", "other.jsonl")
+
+
+def write(path: Path, records: list[dict]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def of(*names: str, **options):
+    options = {"split": "test", "labels": "predicted", "by": "ROUGE_L", "params": Path("params.yaml"), **options}
+    return compare(names, **options)
+
+
+def test_the_scores_are_those_of_the_metrics_and_the_studies_are_named(found):
+    each = found["comparisons"][0]
+    for metric, value in lexical.score(CLEANED, POOR).items():
+        assert each["metrics"][metric]["a"] == pytest.approx(value, abs=1e-9)
+    rouge = each["metrics"]["ROUGE_L"]
+    assert rouge["b"] == 1 and rouge["difference"] == pytest.approx(1 - rouge["a"])
+    assert rouge["p"] == pytest.approx(2 / 2**4, abs=0.02)  # one of five studies is equal: 16 swaps, 2 as extreme
+    assert each["moved"]["lost"] == [] and len(each["moved"]["gained"]) == 3
+    assert "s3" not in [study["id"] for study in each["moved"]["gained"]]  # "no effusion ." is right there
+    assert each["moved"]["gained"][0]["b"] == each["moved"]["gained"][0]["reference"]
+
+
+def test_several_are_each_held_against_the_first_and_corrected(found):
+    assert [each["name"] for each in found["comparisons"]] == ["good.jsonl", "other.jsonl"]
+    for each in found["comparisons"]:
+        assert each["metrics"]["BLEU_1"]["p_holm"] == pytest.approx(min(1, 2 * each["metrics"]["BLEU_1"]["p"]))
+
+
+def test_the_command_prints_a_table_and_writes_the_same_as_json(found):
+    done = CliRunner().invoke(app, ["compare", "poor.jsonl", "good.jsonl", "other.jsonl", "--out", "c.json"])
+    assert done.exit_code == 0, done.output
+    assert "BLEU_4" in done.output and "gained most in ROUGE_L" in done.output
+    assert json.loads(Path("c.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["good.jsonl"], "two or more different names, got: good.jsonl"),
+        (["good.jsonl", "good.jsonl"], "two or more different names"),
+        (["good.jsonl", "absent.jsonl"], "absent.jsonl: no such file of predictions"),
+        (["good.jsonl", "few.jsonl"], "few.jsonl: no report for study s6 of test"),
+        (["good.jsonl", "broken.jsonl"], "broken.jsonl: line 2: expected"),
+        (["good.jsonl", "params.jsonl"], "params.jsonl: line 1: expected"),
+        (["good.jsonl", "experiment"], "experiment: no prediction file .* `dvc exp show` lists the experiments"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_clear_line(names, message):
+    lines = Path("good.jsonl").read_text().splitlines(keepends=True)
+    Path("few.jsonl").write_text("".join(lines[:-1]))
+    Path("broken.jsonl").write_text(lines[0] + "{")
+    Path("params.jsonl").write_text('{"id": "s2", "report": 3}\n')
+    with pytest.raises(ValueError, match=message) as error:
+        of(*names)
+    assert "\n" not in str(error.value)
+
+
+def test_parameters_that_are_not_whole_are_named():
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["labels"]["uncertain"] = "maybe"
+    Path("wrong.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(ValueError, match="wrong.yaml: labels.uncertain: "):
+        of("poor.jsonl", "good.jsonl", params=Path("wrong.yaml"))

@@ -1,0 +1,205 @@
+"""`xpronet compare`: are the reports of one experiment better than another's, and on which studies?"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table as Grid
+
+from xpronet.app.settings import read_keys
+from xpronet.data.devices import choose
+from xpronet.data.files import raise_all
+from xpronet.data.params import ReportParams
+from xpronet.data.reports import cleaned_reports
+from xpronet.data.studies import of_split, read_annotation
+from xpronet.evaluation import statistics
+from xpronet.evaluation.meteor import running_meteor
+from xpronet.evaluation.paired import Difference, holm, paired
+from xpronet.labels import labeller
+from xpronet.labels.conditions import pseudo_labels
+from xpronet.labels.params import LabelParams
+
+ANNOTATION = Path("data/prepared/annotation.json")
+MEANS = ("ROUGE_L", "CIDEr", "example_F1")  # what every study has of its own, as in `statistics.Table.means`
+MOVED = 3  # studies shown at either end
+
+
+@dataclass(frozen=True)
+class Side:
+    """The reports of one experiment or file."""
+
+    name: str
+    ids: list[str]
+    references: list[str]  # raw
+    written: list[str]  # cleaned, as the model writes them
+
+
+def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: Path, seed: int = 1) -> dict[str, Any]:
+    """Every one of `names` against the first: what `xpronet compare` writes as JSON.
+
+    Args:
+        names: DVC experiments, git revisions, or prediction files (.jsonl); `workspace` is this folder.
+        labels: under which kind of labels the reports were written.
+        by: one of `MEANS`, to order the studies that moved most.
+        params: parameter file with the groups `reports` and `labels`: how references are cleaned, reports labelled.
+
+    Raises:
+        ValueError: one line: a side cannot be read, or two sides have other studies.
+    """
+    reports, label_params = read_keys(params, {"reports": ReportParams, "labels": LabelParams})
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"compare needs two or more different names, got: {' '.join(names) or 'none'}")
+    sides = [read_side(name, split, labels) for name in names]
+    for side in sides[1:]:
+        _check_same_studies(sides[0], side, split)
+    references = cleaned_reports(sides[0].references, reports.style, reports.xxxx)
+    labeller_name, classes = labeller.load(label_params, device=choose("auto"))
+
+    def label(texts: Sequence[str]) -> np.ndarray:
+        return pseudo_labels(classes(texts), uncertain=label_params.uncertain)
+
+    truth = label(references)
+    with running_meteor() as meteor:
+        tables = [
+            statistics.table(references, side.written, truth, label(side.written), meteor=meteor) for side in sides
+        ]
+    found = [paired(tables[0], table, seed=seed) for table in tables[1:]]
+    corrected = {metric: holm([each[metric].p for each in found]) for metric in found[0]}
+    return {
+        "baseline": names[0],
+        "split": split,
+        "labels": labels,
+        "studies": len(references),
+        "labeller": labeller_name,
+        "comparisons": [
+            {
+                "name": side.name,
+                "metrics": {
+                    metric: _row(difference, corrected[metric][place]) for metric, difference in differences.items()
+                },
+                "moved_by": by,
+                "moved": _moved(sides[0], side, references, tables[0], table, by),
+            }
+            for place, (side, table, differences) in enumerate(zip(sides[1:], tables[1:], found, strict=True))
+        ],
+    }
+
+
+def read_side(name: str, split: str, labels: str) -> Side:
+    """A prediction file beside this folder's references, or the predictions and references of an experiment."""
+    path = f"data/predictions/{split}.jsonl"
+    if name == "workspace" or Path(name).suffix == ".jsonl":
+        file = Path(path if name == "workspace" else name)
+        if not file.is_file():
+            raise ValueError(f"{name}: no such file of predictions: {file}")
+        if not ANNOTATION.is_file():
+            raise ValueError(f"{name}: its references are missing: {ANNOTATION}; run `dvc repro prepare` or `dvc pull`")
+        studies, text = read_annotation(ANNOTATION), file.read_text(encoding="utf-8")
+    else:
+        try:
+            experiment = DVCFileSystem(rev=name)
+            text = experiment.read_text(path, encoding="utf-8")
+            with TemporaryDirectory() as folder:
+                experiment.get_file(str(ANNOTATION), f"{folder}/{ANNOTATION.name}")
+                studies = read_annotation(f"{folder}/{ANNOTATION.name}")
+        except (DvcException, OSError) as error:
+            raise ValueError(
+                f"{name}: no prediction file (.jsonl), and no experiment with {path} in the cache"
+                f" ({' '.join(str(error).split())}); `dvc exp show` lists the experiments"
+            ) from None
+    chosen = of_split(studies, split)
+    reports = _read_reports(name, text, labels)
+    missing = [study.id for study in chosen if study.id not in reports]
+    raise_all(name, [f"no report for study {id} of {split}" for id in missing[:5]])
+    return Side(
+        name,
+        [study.id for study in chosen],
+        [study.report for study in chosen],
+        [reports[study.id] for study in chosen],
+    )
+
+
+def _read_reports(name: str, text: str, labels: str) -> dict[str, str]:
+    """id -> report of JSON lines: stage `generate`'s, or of another model {"id": …, "report": …}."""
+    reports = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            report = record["report"] if "report" in record else record[labels]["report"]
+            reports[record["id"]] = " ".join(report.split())
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise ValueError(
+                f'{name}: line {number}: expected {{"id": …, "report": …}} or {{"id": …, "{labels}": {{"report": …}}}}'
+            ) from None
+    return reports
+
+
+def _check_same_studies(first: Side, other: Side, split: str) -> None:
+    if first.ids == other.ids and first.references == other.references:
+        return
+    own, others = (set(zip(side.ids, side.references, strict=True)) for side in (first, other))
+    same = len(own & others)
+    raise ValueError(
+        f"{first.name} and {other.name} share {same} of {len(first.ids)} and {len(other.ids)} studies of {split}:"
+        " only reports of the same studies can be compared (another seed draws other phantoms)"
+    )
+
+
+def _row(difference: Difference, p_holm: float) -> dict[str, Any]:
+    return {
+        "a": difference.a,
+        "b": difference.b,
+        "difference": difference.value,
+        "interval": [difference.low, difference.high],
+        "p": difference.p,
+        "p_holm": p_holm,
+    }
+
+
+def _moved(first: Side, other: Side, references: list[str], a, b, by: str) -> dict[str, list[dict[str, Any]]]:
+    """The studies that gained and lost most."""
+    change = (b.means - a.means)[:, MEANS.index(by)]
+    order = np.argsort(change, kind="stable")
+
+    def study(row: int) -> dict[str, Any]:
+        texts = {"reference": references[row], "a": first.written[row], "b": other.written[row]}
+        return {"id": first.ids[row], "change": float(change[row]), **texts}
+
+    return {
+        "gained": [study(row) for row in order[::-1][:MOVED] if change[row] > 0],
+        "lost": [study(row) for row in order[:MOVED] if change[row] < 0],
+    }
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """The comparison in a terminal."""
+    several = len(result["comparisons"]) > 1
+    for each in result["comparisons"]:
+        title = f"{result['studies']:,} studies of {result['split']}, labels {result['labels']}"
+        grid = Grid("", title=f"\n{title}", title_justify="left", box=None)
+        for column in (result["baseline"], each["name"], "difference", "95 % interval", "p", *["p, Holm"] * several):
+            grid.add_column(escape(column), justify="right")
+        for metric, row in each["metrics"].items():
+            low, high = row["interval"]
+            numbers = [f"{row['a']:.3f}", f"{row['b']:.3f}", f"{row['difference']:+.3f}", f"{low:+.3f} … {high:+.3f}"]
+            p = [f"{row[key]:.4f}" for key in ("p", *["p_holm"] * several)]
+            grid.add_row(metric, *numbers, *p, style="bold" if row["p_holm" if several else "p"] < 0.05 else "dim")
+        console.print(grid)
+        for kind, studies in each["moved"].items():
+            if studies:
+                console.print(f"\n{kind} most in {each['moved_by']}", highlight=False)
+            for study in studies:
+                console.print(f"  [bold]{escape(study['id'])}[/bold] {study['change']:+.3f}", highlight=False)
+                for name, key in (("reference", "reference"), (result["baseline"], "a"), (each["name"], "b")):
+                    console.print(Padding(f"[dim]{escape(name)}:[/dim] {escape(study[key])}", (0, 0, 0, 4)))
+    console.print("\nBold: p < 0.05; so large a difference is rare where the two sets of reports are interchangeable.")
+    console.print("p says nothing of another seed: `make ablations` compares several.")
