@@ -1,4 +1,4 @@
-"""Reports -> data/labels.csv: 14 pseudo labels per study (Eq. 2-3), and how they are spread."""
+"""Reports -> data/labels.csv: 14 pseudo labels per study (Eq. 2-3), their probabilities, and how they are spread."""
 
 import logging
 
@@ -8,7 +8,9 @@ from xpronet.data.files import write_json
 from xpronet.data.params import RuntimeParams, Strict
 from xpronet.data.studies import read_annotation, section
 from xpronet.evaluation import clinical
-from xpronet.labels import labeller
+from xpronet.labels import rules
+from xpronet.labels.chexbert import CheXbert
+from xpronet.labels.chexbert import probabilities as chexbert_probabilities
 from xpronet.labels.conditions import pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
 from xpronet.labels.table import is_chexpert_table, read_chexpert_table, read_labels, write_labels
@@ -23,6 +25,7 @@ def main() -> None:
     every = read(Params)
     params = every.labels
     studies = read_annotation("data/prepared/annotation.json")
+    probabilities = None
     if params.labeller == "file" and is_chexpert_table(params.file):
         labels = pseudo_labels(read_chexpert_table(params.file, studies), uncertain=params.uncertain)
     elif params.labeller == "file":
@@ -35,9 +38,17 @@ def main() -> None:
             logging.warning(
                 "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
             )
-        _, classes = labeller.load(params, device=choose(every.runtime.device))
-        labels = pseudo_labels(classes(texts), uncertain=params.uncertain)
+        if params.labeller == "chexbert":
+            chexbert = CheXbert.from_checkpoint(params.chexbert_path, device=choose(every.runtime.device))
+            logits = chexbert.logits_beside("data/chexbert", texts)
+            probabilities = chexbert_probabilities(logits, uncertain=params.uncertain)
+            classes = logits.argmax(axis=2)
+        else:
+            classes = rules.label(texts)
+        labels = pseudo_labels(classes, uncertain=params.uncertain)
     write_labels("data/labels.csv", studies, labels)
+    # Rules and files are certain: their labels are their probabilities.
+    write_labels("data/label_probabilities.csv", studies, labels if probabilities is None else probabilities)
     metrics = {"prevalence": clinical.prevalence(studies, labels)}
     truth = true_labels([study.state for study in studies])
     if truth is not None:

@@ -1,17 +1,24 @@
 """Pseudo labels come from CheXbert: a label that differs from the published labeller's changes all that follows."""
 
 import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from xpronet.labels.bert import uncased_tokenizer
-from xpronet.labels.chexbert import CheXbert
-from xpronet.labels.conditions import CONDITIONS, NEGATIVE, NO_FINDING
+from stages import label as label_stage
+from xpronet.data.studies import Study, write_annotation
+from xpronet.labels.bert import BertEncoder, uncased_tokenizer
+from xpronet.labels.chexbert import CheXbert, probabilities
+from xpronet.labels.conditions import CONDITIONS, NEGATIVE, NO_FINDING, pseudo_labels
+from xpronet.labels.table import read_labels
 
 REPORTS = [
     "no acute findings .",
@@ -70,6 +77,35 @@ def test_published_labeller_is_reproduced(shared):
         head = expected[f"logits_{k:02d}"]
         np.testing.assert_allclose(logits[:, k, : head.shape[1]], head, rtol=0, atol=1e-3, err_msg=CONDITIONS[k])
     np.testing.assert_array_equal(labeller.label(texts), expected["classes"])
+
+
+def test_a_killed_labelling_goes_on_to_the_same_logits(labeller, tmp_path, monkeypatch):
+    """270,000 reports take hours on one GPU: a power cut must not cost them."""
+    reports = [f"{text} {n}" for n in range(30) for text in REPORTS[:5]]  # five batches
+    expected, encode, encoded = labeller.logits(reports), BertEncoder._encode, []
+
+    def dying(self, ids):
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        encoded.append(len(ids))
+        return encode(self, ids)
+
+    monkeypatch.setattr(BertEncoder, "_encode", dying)
+    with pytest.raises(KeyboardInterrupt):
+        labeller.logits_beside(tmp_path / "chexbert", reports)
+    monkeypatch.setattr(BertEncoder, "_encode", lambda self, ids: encoded.append(len(ids)) or encode(self, ids))
+    found = labeller.logits_beside(tmp_path / "chexbert", reports)
+    assert len(encoded) == 5 and (found == expected).all()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_probabilities_are_those_of_the_classes_that_count_as_present(labeller):
+    logits = labeller.logits(REPORTS)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    found = probabilities(logits, uncertain="positive")
+    np.testing.assert_allclose(found, shares[:, :, 1] + shares[:, :, 3], atol=1e-6)
+    np.testing.assert_allclose(probabilities(logits, uncertain="negative"), shares[:, :, 1], atol=1e-6)
+    assert (found[:, NO_FINDING] == probabilities(logits, uncertain="negative")[:, NO_FINDING]).all()  # never uncertain
 
 
 @torch.inference_mode()
@@ -205,3 +241,25 @@ def test_another_vocabulary_is_refused(state, tmp_path):
     torch.save({"model_state_dict": other}, tmp_path / "cased.pth")
     with pytest.raises(ValueError, match="28996 word pieces, bert-base-uncased 30522"):
         CheXbert.from_checkpoint(tmp_path / "cased.pth", heads=4)
+
+
+def test_the_stage_writes_labels_and_probabilities(published, tmp_path, monkeypatch):
+    """`labels.labeller: chexbert` on one study per text."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        label_stage, "CheXbert", SimpleNamespace(from_checkpoint=partial(CheXbert.from_checkpoint, heads=4))
+    )
+    splits = ["train", "val", "test"]
+    studies = [
+        Study(id=f"s{n}", split=split, image_path=["a.png"], report=text or ".", state=None)
+        for n, (split, text) in enumerate(zip(splits, REPORTS[2:5], strict=True))
+    ]
+    write_annotation("data/prepared/annotation.json", studies)
+    params = yaml.safe_load((Path(__file__).parents[1] / "presets/phantom.yaml").read_text())
+    params["labels"] |= {"labeller": "chexbert", "chexbert_path": str(published)}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    label_stage.main()
+    labeller, texts = CheXbert.from_checkpoint(published, heads=4), [study.report for study in studies]
+    assert (read_labels("data/labels.csv", studies) == pseudo_labels(labeller.label(texts))).all()
+    written = read_labels("data/label_probabilities.csv", studies)
+    np.testing.assert_allclose(written, probabilities(labeller.logits(texts)), atol=1e-6)

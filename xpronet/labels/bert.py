@@ -100,7 +100,7 @@ class BertEncoder:
         if isinstance(reports, str):
             raise ValueError(f"reports is one text, {reports[:40]!r}: give a list of texts")
         # One by one: in lists the tokeniser starts threads, and then warns in every data loader that forks later.
-        ids = [self.token_ids(report) for report in reports]
+        ids = [self.token_ids(report) for report in track(reports, what="tokenise", unit="reports")]
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))  # longest first: a lack of memory shows at once
         return ids, [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
 

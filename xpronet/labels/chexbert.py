@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xpronet.data.weights import read_weights
 from xpronet.labels.bert import BertEncoder, bert_from_sizes, first_token, load_exactly, uncased_tokenizer
-from xpronet.labels.conditions import CONDITIONS, NO_FINDING
+from xpronet.labels.conditions import CONDITIONS, NO_FINDING, POSITIVE, UNCERTAIN, Uncertain
 
 N_CLASSES = 4  # BLANK, POSITIVE, NEGATIVE, UNCERTAIN; the No Finding head has the first two only
 
@@ -72,6 +72,14 @@ class CheXbert:
         """(N, 14, 4) float32; -inf for the classes that a head lacks."""
         return self.head_logits(self.embed(reports))
 
+    def logits_beside(self, path: str | Path, reports: Sequence[str]) -> np.ndarray:
+        """What `logits` returns, for reports that take hours: a killed run goes on with what it left beside `path`."""
+        path = Path(path).with_suffix(".npy")
+        self.encoder.write(path, reports)
+        logits = self.head_logits(np.load(path))
+        path.unlink()
+        return logits
+
     def label(self, reports: Sequence[str]) -> np.ndarray:
         """Classes (N, 14) int64: 0 blank, 1 positive, 2 negative, 3 uncertain; No Finding is 0 or 1."""
         return self.logits(reports).argmax(axis=2)
@@ -83,6 +91,16 @@ class CheXbert:
         for k, head in enumerate(self.heads):
             logits[:, k, : head.out_features] = head(torch.from_numpy(vectors)).numpy()  # (N, 4) or (N, 2)
         return logits
+
+
+def probabilities(logits: np.ndarray, *, uncertain: Uncertain = "positive") -> np.ndarray:
+    """(N, 14, 4) -> (N, 14) float32: how probable it is that an observation counts as present, Eq. 3.
+
+    That it is positive, or uncertain where that counts as positive (row 17). The label is the likeliest of the four
+    classes, which is not the same as a probability above a half.
+    """
+    shares = torch.from_numpy(logits).softmax(dim=2).numpy()
+    return shares[:, :, POSITIVE] + (shares[:, :, UNCERTAIN] if uncertain == "positive" else 0)
 
 
 def _read(path: Path, source: str) -> Mapping[str, Tensor]:
