@@ -9,7 +9,7 @@ help:
 	@echo "make repro      run the pipeline: from raw studies to metrics/test.json"
 	@echo "make test       run the tests"
 	@echo "make bench      measure speed and memory: benchmarks/results.json"
-	@echo "make ablations  run the four rows of Table 2 as DVC experiments"
+	@echo "make ablations  run the paper's ablations and sweeps over three seeds: docs/ablations.md"
 
 setup: $(INSTALLED)
 
@@ -30,6 +30,6 @@ bench: setup
 	python -m benchmarks
 
 ablations: setup
-	python -m xpronet.app.ablations
+	python -m xpronet.app.ablations $(ARGS)
 
 .PHONY: help setup repro test bench ablations

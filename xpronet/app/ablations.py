@@ -1,54 +1,249 @@
-"""The four rows of the paper's Table 2 as DVC experiments, and the table that they give."""
+"""`make ablations`: the paper's Table 2 and Figures 5 and 6 as DVC experiments over several seeds, and what they show.
+
+Every run is an experiment by a name of its own (`wo-pi-2`: w/o PI, seed 2). A study that was interrupted goes on where
+it stopped: what an experiment has of this commit is not run again.
+"""
 
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import dvc.api
+import typer
 
-ROWS = {
-    "full": [],
-    "wo-pi": ["prototype_init=random"],
-    "wo-imlcs": ["imlcs=false"],
-    "wo-cmpnet": ["cmpnet=false"],
-}
-COLUMNS = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR", "CIDEr")
+from xpronet.app.compare import read_side, score
+from xpronet.data.files import replacing, write_json
+from xpronet.evaluation import study
+from xpronet.figures.ablations import draw
+
+FULL = "full"
+ROWS = {FULL: [], "wo-pi": ["prototype_init=random"], "wo-imlcs": ["imlcs=false"], "wo-cmpnet": ["cmpnet=false"]}
+SWEEPS = {"gamma": (1, 5, 15), "theta": (1.25, 1.75, 2.0)}  # beside the preset's own 10 and 1.5
+TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpnet": "w/o CMPNet"}
 METRICS = "metrics/test.json"
+LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")
+SHOWN = (*LEXICAL, "CIDEr", "micro_F1_14", "macro_F1_14")
+# Table 2 of the paper, in the order of LEXICAL; its test labels were made from the test reports (row 20).
+PAPER = {
+    "IU-Xray": {
+        FULL: (0.525, 0.357, 0.262, 0.199, 0.411, 0.220),
+        "wo-pi": (0.476, 0.307, 0.218, 0.160, 0.371, 0.196),
+        "wo-imlcs": (0.471, 0.307, 0.215, 0.159, 0.377, 0.196),
+        "wo-cmpnet": (0.467, 0.303, 0.210, 0.155, 0.367, 0.197),
+    },
+    "MIMIC-CXR": {
+        FULL: (0.344, 0.215, 0.146, 0.105, 0.279, 0.138),
+        "wo-pi": (0.329, 0.205, 0.139, 0.100, 0.275, 0.133),
+        "wo-imlcs": (0.336, 0.204, 0.137, 0.098, 0.269, 0.135),
+        "wo-cmpnet": (0.321, 0.198, 0.133, 0.095, 0.273, 0.131),
+    },
+}
+BLEU_4 = LEXICAL.index("BLEU_4")
+# What one report, chosen on validation, gets for all test studies (measured on the published annotation).
+PAPER_CONSTANT = {"IU-Xray": 0.172}
 
 
-def run(name: str, changes: list[str]) -> None:
-    """One named experiment in a folder of its own, so that the workspace stays as it is.
+@dataclass(frozen=True)
+class Run:
+    """One experiment of the study."""
 
-    Raises:
-        ValueError: DVC failed; it has said why.
-    """
-    # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
-    subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
-    command = ["dvc", "exp", "run", "--temp", "--name", name]
-    for change in changes:
-        command += ["--set-param", change]
-    if subprocess.run(command).returncode:
-        raise ValueError(f"experiment {name} failed: {' '.join(command)}")
+    row: str
+    seed: int
+    changes: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}-{self.seed}"
 
 
-def table(metrics: dict[str, dict]) -> str:
-    """Markdown: a row per experiment under predicted labels, and the constant report as the floor."""
-    lines = ["| test, predicted labels | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    rows = {name: scores["predicted"] for name, scores in metrics.items()}
-    rows["constant report"] = next(iter(metrics.values()))["floors"]["constant"]
-    lines += [
-        f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in COLUMNS) + " |" for name, row in rows.items()
+def plan(seeds: Sequence[int], sweep_seeds: Sequence[int]) -> list[Run]:
+    """Every run, seed by seed, so that an interrupted study has whole seeds."""
+    runs = [Run(row, seed, [f"seed={seed}", *changes]) for seed in seeds for row, changes in ROWS.items()]
+    return runs + [
+        Run(f"{key}-{value}", seed, [f"seed={seed}", f"{key}={value}"])
+        for seed in sweep_seeds
+        for key, values in SWEEPS.items()
+        for value in values
     ]
-    return "\n".join(lines)
 
 
-def main() -> None:
+def run_all(runs: Sequence[Run]) -> None:
+    """Run what is missing; ValueError when DVC fails, which has said why."""
+    todo = [run for run in runs if not is_done(run.name)]
+    typer.echo(f"{len(runs)} experiments, {len(runs) - len(todo)} of them done")
+    started = time.monotonic()
+    for number, run in enumerate(todo):
+        left = f", about {(time.monotonic() - started) / number * (len(todo) - number) / 60:.0f} min left" * (
+            number > 0
+        )
+        typer.echo(f"[{number + 1}/{len(todo)}] {run.name}: {' '.join(run.changes)}{left}")
+        # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
+        subprocess.run(["dvc", "exp", "remove", run.name], capture_output=True)
+        command = ["dvc", "exp", "run", "--temp", "--name", run.name]
+        for change in run.changes:
+            command += ["--set-param", change]
+        if subprocess.run(command).returncode:
+            raise ValueError(f"experiment {run.name} failed: {' '.join(command)}")
+
+
+def is_done(name: str) -> bool:
+    """Whether an experiment of this name began at this commit, with nothing changed since."""
+    head = _git("rev-parse", "HEAD").strip()
+    changed = _git("status", "--porcelain", "--untracked-files=no").strip()
+    return not changed and bool(_git("for-each-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}").strip())
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> dict[str, Any]:
+    """What finished runs show: scores, differences from the full model, floors, sweeps."""
+    runs = plan(seeds, sweep_seeds)
+    sides = [read_side(run.name, "test", "predicted") for run in runs]
+    labeller, _, tables = score(sides, params)
+    table_of = {(run.row, run.seed): table for run, table in zip(runs, tables, strict=True)}
+    metrics = [dvc.api.metrics_show(METRICS, rev=Run(FULL, seed, ()).name) for seed in seeds]
+    rows = {row: [table_of[row, seed] for seed in seeds] for row in ROWS}
+    result = {
+        "seeds": list(seeds),
+        "studies": len(tables[0].means),
+        "labeller": labeller,
+        "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "against_full": study.against(rows, FULL, seed=1),
+        "floors": {
+            floor: {metric: study.summary([each["floors"][floor][metric] for each in metrics]) for metric in SHOWN}
+            for floor in metrics[0]["floors"]
+        },
+        "leak_delta": {metric: study.summary([each["leak_delta"][metric] for each in metrics]) for metric in SHOWN},
+        "sweeps": {},
+    }
+    for key, values in SWEEPS.items() if sweep_seeds else ():
+        swept = {
+            FULL: [table_of[FULL, seed] for seed in sweep_seeds],
+            **{str(value): [table_of[f"{key}-{value}", seed] for seed in sweep_seeds] for value in values},
+        }
+        own = dvc.api.params_show(rev=Run(FULL, sweep_seeds[0], ()).name)[key]
+        result["sweeps"][key] = {
+            "full": own,
+            "seeds": list(sweep_seeds),
+            "values": {name: study.scores_of(each) for name, each in swept.items()},
+            "against_full": study.against(swept, FULL, seed=1),
+        }
+    return result
+
+
+def tables(result: Mapping[str, Any]) -> str:
+    """The study in Markdown."""
+    seeds = result["seeds"]
+    lines = [
+        f"Phantom, test split: {result['studies']} studies for each of the seeds {', '.join(map(str, seeds))};"
+        f" predicted labels; F1 by labeller `{result['labeller']}`. Mean ± standard deviation over the seeds.",
+        "",
+        _header("", SHOWN),
+    ]
+    named = {
+        **{TITLES[row]: scores for row, scores in result["rows"].items()},
+        **{f"*{floor.replace('_', ' ')}* (floor)": scores for floor, scores in result["floors"].items()},
+    }
+    lines += [_row(name, [_spread(scores[metric]) for metric in SHOWN]) for name, scores in named.items()]
+    lines += [
+        "",
+        "Differences from XProNet: mean (seed by seed); *p* over the studies of all seeds (Holm's correction for the"
+        " rows of the table) / *p* over the seeds.",
+        "",
+        _header("", ("BLEU_4", "ROUGE_L", "METEOR", "CIDEr", "micro_F1_14")),
+    ]
+    for row, found in result["against_full"].items():
+        cells = [_difference(found[metric]) for metric in ("BLEU_4", "ROUGE_L", "METEOR", "CIDEr", "micro_F1_14")]
+        lines.append(_row(TITLES[row], cells))
+    leak = result["leak_delta"]["BLEU_4"]
+    lines += ["", f"Labels of the test reports instead of predicted ones: BLEU_4 of XProNet {_spread(leak, sign='+')}."]
+    lines += ["", "BLEU-4 beside the paper's Table 2, and the change from the full model:", ""]
+    lines.append(_header("", ("phantom", *PAPER)))
+    for row in ROWS:
+        mine = result["rows"][row]["BLEU_4"]["mean"], result["rows"][FULL]["BLEU_4"]["mean"]
+        pairs = [mine, *((of[row][BLEU_4], of[FULL][BLEU_4]) for of in PAPER.values())]
+        lines.append(
+            _row(
+                TITLES[row],
+                [f"{value:.3f}" + f" ({value / full - 1:+.1%})" * (row != FULL) for value, full in pairs],
+            )
+        )
+    for key, sweep in result["sweeps"].items():
+        symbol = {"gamma": "γ", "theta": "θ"}[key]
+        named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
+        lines += [
+            "",
+            f"{symbol} (XProNet's own is {sweep['full']:g}), seeds {', '.join(map(str, sweep['seeds']))}:",
+            "",
+            _header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14")),
+        ]
+        for name, value in sorted(named.items(), key=lambda item: item[1]):
+            scores = sweep["values"][name]
+            difference = "–" if name == FULL else _difference(sweep["against_full"][name]["BLEU_4"])
+            cells = [_spread(scores["BLEU_4"]), difference, _spread(scores["ROUGE_L"]), _spread(scores["micro_F1_14"])]
+            lines.append(_row(f"{value:g}", cells))
+    return "\n".join(lines) + "\n"
+
+
+def _header(first: str, columns: Sequence[str]) -> str:
+    return _row(first, columns) + "\n" + "|---" * (len(columns) + 1) + "|"
+
+
+def _row(first: str, cells: Sequence[str]) -> str:
+    return "| " + " | ".join((first, *cells)) + " |"
+
+
+def _spread(found: Mapping[str, Any], *, sign: str = "") -> str:
+    return f"{found['mean']:{sign}.3f}" + (f" ± {found['deviation']:.3f}" if found["deviation"] is not None else "")
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    by_seed = ", ".join(f"{value:+.3f}" for value in found["seeds"])
+    seeds = "–" if found["p_seeds"] is None else f"{found['p_seeds']:.2f}"
+    return f"{found['mean']:+.3f} ({by_seed}); {found['p_studies_holm']:.4f} / {seeds}"
+
+
+BEGIN, END = "<!-- study: begin, written by make ablations -->", "<!-- study: end -->"
+
+
+def put_between(page: Path, text: str) -> None:
+    """Replace what stands between the two marks of a Markdown page."""
+    content = page.read_text(encoding="utf-8")
+    if BEGIN not in content or END not in content:
+        raise ValueError(f"{page}: no lines {BEGIN} and {END} to write the tables between")
+    before, rest = content.split(BEGIN, 1)
+    with replacing(page) as beside:
+        beside.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def main(
+    seeds: Annotated[str, typer.Option(help="Of the four rows of Table 2.")] = "1,2,3",
+    sweep_seeds: Annotated[str, typer.Option(help="Of the sweeps over gamma and theta; empty for none.")] = "1,2,3",
+    page: Annotated[Path, typer.Option(help="Markdown page to write the tables into.")] = Path("docs/ablations.md"),
+    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
+) -> None:
+    """Run the ablations and sweeps as DVC experiments, test the differences, and write tables and a picture."""
     try:
-        for name, changes in ROWS.items():
-            run(name, changes)
-    except ValueError as error:
+        rows, swept = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, sweep_seeds))
+        if not rows or not set(swept) <= set(rows):
+            raise ValueError(f"--sweep-seeds {sweep_seeds} must be among --seeds {seeds}: sweeps share the full model")
+        run_all(plan(rows, swept))
+        result = analyse(rows, swept, params)
+        write_json(page.with_suffix(".json"), result)
+        put_between(page, tables(result))
+        bleu_4 = {dataset: {row: scores[BLEU_4] for row, scores in rows.items()} for dataset, rows in PAPER.items()}
+        draw(page.with_suffix(".png"), result, bleu_4, PAPER_CONSTANT, TITLES)
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
-    print(table({name: dvc.api.metrics_show(METRICS, rev=name) for name in ROWS}))
+    typer.echo(tables(result))
+    typer.echo(f"{page}, and beside it .json and .png")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,30 +56,19 @@ def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: P
     Raises:
         ValueError: one line: a side cannot be read, or two sides have other studies.
     """
-    reports, label_params = read_keys(params, {"reports": ReportParams, "labels": LabelParams})
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"compare needs two or more different names, got: {' '.join(names) or 'none'}")
     sides = [read_side(name, split, labels) for name in names]
     for side in sides[1:]:
         _check_same_studies(sides[0], side, split)
-    references = cleaned_reports(sides[0].references, reports.style, reports.xxxx)
-    labeller_name, classes = labeller.load(label_params, device=choose("auto"))
-
-    def label(texts: Sequence[str]) -> np.ndarray:
-        return pseudo_labels(classes(texts), uncertain=label_params.uncertain)
-
-    truth = label(references)
-    with running_meteor() as meteor:
-        tables = [
-            statistics.table(references, side.written, truth, label(side.written), meteor=meteor) for side in sides
-        ]
+    labeller_name, references, tables = score(sides, params)
     found = [paired(tables[0], table, seed=seed) for table in tables[1:]]
     corrected = {metric: holm([each[metric].p for each in found]) for metric in found[0]}
     return {
         "baseline": names[0],
         "split": split,
         "labels": labels,
-        "studies": len(references),
+        "studies": len(references[0]),
         "labeller": labeller_name,
         "comparisons": [
             {
@@ -87,11 +77,33 @@ def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: P
                     metric: _row(difference, corrected[metric][place]) for metric, difference in differences.items()
                 },
                 "moved_by": by,
-                "moved": _moved(sides[0], side, references, tables[0], table, by),
+                "moved": _moved(sides[0], side, references[0], tables[0], table, by),
             }
             for place, (side, table, differences) in enumerate(zip(sides[1:], tables[1:], found, strict=True))
         ],
     }
+
+
+def score(sides: Sequence[Side], params: Path) -> tuple[str, list[list[str]], list[statistics.Table]]:
+    """The labeller's name, each side's cleaned references, and its sums per study.
+
+    Args:
+        params: parameter file with the groups `reports` and `labels`.
+    """
+    reports, label_params = read_keys(params, {"reports": ReportParams, "labels": LabelParams})
+    name, classes = labeller.load(label_params, device=choose("auto"))
+
+    @cache
+    def label(texts: tuple[str, ...]) -> np.ndarray:
+        return pseudo_labels(classes(texts), uncertain=label_params.uncertain)
+
+    references = [cleaned_reports(side.references, reports.style, reports.xxxx) for side in sides]
+    with running_meteor() as meteor:
+        tables = [
+            statistics.table(texts, side.written, label(tuple(texts)), label(tuple(side.written)), meteor=meteor)
+            for texts, side in zip(references, sides, strict=True)
+        ]
+    return name, references, tables
 
 
 def read_side(name: str, split: str, labels: str) -> Side:

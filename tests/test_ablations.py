@@ -1,0 +1,152 @@
+"""The study behind docs/ablations.md: the right experiments, run once, and tables that say what they found."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy import stats
+
+from stages.check import Params
+from stages.stage import validate
+from xpronet.app import ablations
+from xpronet.evaluation import paired, statistics, study
+from xpronet.evaluation.statistics import Table
+from xpronet.figures.ablations import draw
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def table(seed: int, shift: float, studies: int = 50) -> Table:
+    """Made-up sums of studies; the seeds' studies differ, the rows' of one seed do not."""
+    random, truth = np.random.default_rng([seed, int(1000 * shift)]), np.random.default_rng(seed).random((studies, 14))
+    matches = np.sort(random.integers(1, 12, (studies, 4)), axis=1)[:, ::-1]
+    return Table(
+        bleu=np.concatenate([matches, np.tile([20, 19, 18, 17, 20, 20], (studies, 1))], axis=1).astype(float),
+        meteor=np.tile([20.0, 20, 9, 9, 5, 5, 5, 5, *[0.0] * 12, 4, 10, 10], (studies, 1)),
+        means=random.random((studies, 3)) + shift,
+        hits=statistics.hits(truth < 0.4, (truth < 0.4) ^ (random.random((studies, 14)) < 0.3 - shift)),
+    )
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[Table]]:
+    return {row: [table(seed, 0.2 - 0.06 * n) for seed in (1, 2, 3)] for n, row in enumerate(ablations.ROWS)}
+
+
+def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
+    """A sweep over a value that the preset has already, or that is refused, would cost a night."""
+    preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+    runs = ablations.plan([1, 2, 3], [1, 2, 3])
+    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 3 + 3)
+    seen = set()
+    for run in runs:
+        changes = dict(change.split("=") for change in run.changes)
+        assert set(changes) <= set(preset)
+        params = {**preset, **{key: yaml.safe_load(value) for key, value in changes.items()}}
+        validate(Params, params)
+        seen.add(yaml.safe_dump(params))
+    assert len(seen) == len(runs)
+
+
+def test_means_and_deviations_are_numpy_s(rows):
+    found = study.scores_of(rows["full"])["BLEU_4"]
+    expected = [statistics.of_all(each)["BLEU_4"] for each in rows["full"]]
+    assert found == {
+        "mean": pytest.approx(np.mean(expected)),
+        "deviation": pytest.approx(np.std(expected, ddof=1)),
+        "seeds": pytest.approx(expected),
+    }
+    assert study.summary([0.5]) == {"mean": 0.5, "deviation": None, "seeds": [0.5]}
+
+
+def test_differences_have_both_tests(rows):
+    """Over seeds SciPy's paired t-test, over studies the randomisation of all of them, corrected for three rows."""
+    found = study.against(rows, "full", seed=1)
+    assert list(found) == ["wo-pi", "wo-imlcs", "wo-cmpnet"]
+    one = found["wo-pi"]["ROUGE_L"]
+    full, row = ([each.means[:, 0].mean() for each in rows[name]] for name in ("full", "wo-pi"))
+    assert one["seeds"] == pytest.approx(np.subtract(row, full))
+    assert one["p_seeds"] == pytest.approx(stats.ttest_rel(row, full).pvalue)
+    pooled = paired.paired(paired.joined(rows["full"]), paired.joined(rows["wo-pi"]), seed=1)["ROUGE_L"]
+    assert one["p_studies"] == pooled.p and one["interval"] == [pooled.low, pooled.high]
+    p = [found[name]["ROUGE_L"]["p_studies"] for name in found]
+    assert [found[name]["ROUGE_L"]["p_studies_holm"] for name in found] == paired.holm(p)
+
+
+def test_equal_seeds_are_no_evidence_and_equal_differences_are():
+    assert (
+        study.against({"full": [table(1, 0.1)], "same": [table(1, 0.1)]}, "full", seed=1)["same"]["BLEU_1"]["p_seeds"]
+        is None
+    )
+    both = [table(1, 0.1), table(2, 0.1)]
+    assert study.against({"full": both, "same": both}, "full", seed=1)["same"]["BLEU_1"]["p_seeds"] == 1
+
+
+def result_of(rows: dict[str, list[Table]]) -> dict:
+    floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in ablations.SHOWN}
+    swept = {"full": rows["full"], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
+    return {
+        "seeds": [1, 2, 3],
+        "studies": 50,
+        "labeller": "rules",
+        "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "against_full": study.against(rows, "full", seed=1),
+        "floors": {"constant": floor, "image_neighbour": floor},
+        "leak_delta": floor,
+        "sweeps": {
+            "gamma": {
+                "full": 10,
+                "seeds": [1, 2, 3],
+                "values": {name: study.scores_of(each) for name, each in swept.items()},
+                "against_full": study.against(swept, "full", seed=1),
+            }
+        },
+    }
+
+
+def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
+    result = result_of(rows)
+    page = tmp_path / "page.md"
+    page.write_text(f"Before.\n{ablations.BEGIN}\nold\n{ablations.END}\nAfter.\n")
+    ablations.put_between(page, ablations.tables(result))
+    text = page.read_text()
+    assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
+    mean, pi = (result["rows"][row]["BLEU_4"]["mean"] for row in ("full", "wo-pi"))
+    assert f"| w/o PI | {pi:.3f} ({pi / mean - 1:+.1%}) | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
+    assert "| *constant* (floor) | 0.200 ± 0.100 |" in text
+    gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
+    assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="no lines <!-- study: begin"):
+        ablations.put_between(page, "")
+
+
+def test_the_picture_is_drawn(rows, tmp_path):
+    paper = {name: dict.fromkeys(ablations.ROWS, 0.1) for name in ablations.PAPER}
+    draw(tmp_path / "a.png", result_of(rows), paper, ablations.PAPER_CONSTANT, ablations.TITLES)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 1000
+
+
+def test_an_experiment_of_this_commit_is_not_run_again(tmp_path, monkeypatch):
+    """An interrupted study of hours must not start anew; after a change it must."""
+    monkeypatch.chdir(tmp_path)
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=n", "-c", "user.email=e")
+        return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    Path("file").write_text("1")
+    git("add", "file")
+    git("commit", "--quiet", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/full-1", head)
+    assert ablations.is_done("full-1") and not ablations.is_done("full-2")
+    Path("file").write_text("2")
+    assert not ablations.is_done("full-1")  # something is not committed
+    git("commit", "--quiet", "--all", "-m", "two")
+    assert not ablations.is_done("full-1")  # another commit

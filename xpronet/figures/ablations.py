@@ -1,0 +1,85 @@
+"""The picture of an ablation study beside the paper's Table 2, and of its sweeps (Figures 5 and 6)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from xpronet.data.files import replacing
+
+BLUE, GREY, RED = "#0b5394", "#9aa5b1", "#cc3333"
+SYMBOLS = {"gamma": "γ, prototypes that respond", "theta": "θ, tolerance of the contrastive loss"}
+FLOORS = {"constant": "constant report", "image_neighbour": "nearest image's report"}
+
+
+def draw(
+    path: str | Path,
+    result: Mapping[str, Any],
+    paper: Mapping[str, Mapping[str, float]],
+    constants: Mapping[str, float],
+    titles: Mapping[str, str],
+) -> None:
+    """BLEU-4 of every row: seeds as dots over their mean, floors dashed; the paper's, of one seed; then the sweeps.
+
+    Args:
+        result: of `app.ablations.analyse`.
+        paper: dataset -> row -> BLEU-4.
+        constants: dataset -> BLEU-4 of a constant report, where it is known.
+        titles: row -> its name in the paper.
+    """
+    sweeps = result["sweeps"]
+    figure = Figure(figsize=(11, 7 if sweeps else 3.6), layout="constrained")
+    grid = figure.add_gridspec(2 if sweeps else 1, 6)
+    _rows(figure.add_subplot(grid[0, 0:2]), result, titles)
+    for place, (dataset, rows) in enumerate(paper.items(), start=1):
+        axes = figure.add_subplot(grid[0, 2 * place : 2 * place + 2])
+        values = [rows[row] for row in titles]
+        axes.barh(list(titles.values()), values, 0.6, color=GREY)
+        for y, value in enumerate(values):
+            axes.text(value, y, f" {value:.3f}", va="center", fontsize=9)
+        if dataset in constants:
+            axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
+        _finish(axes, f"{dataset}: the paper, one run\nlabels of the test reports", max(values))
+    for place, (key, sweep) in enumerate(sweeps.items()):
+        _sweep(figure.add_subplot(grid[1, 3 * place : 3 * place + 3]), key, sweep)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110)
+
+
+def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str]) -> None:
+    found = [result["rows"][row]["BLEU_4"] for row in titles]
+    axes.barh(list(titles.values()), [each["mean"] for each in found], 0.6, color="#cfe0f1")
+    for y, each in enumerate(found):
+        axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=16, color=BLUE, zorder=3)
+    for (floor, name), style in zip(FLOORS.items(), ("--", ":"), strict=True):
+        axes.axvline(result["floors"][floor]["BLEU_4"]["mean"], color=RED, linestyle=style, linewidth=1.2, label=name)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
+    highest = max(max(each["seeds"]) for each in found)
+    _finish(axes, f"phantom: {len(found[0]['seeds'])} seed(s)\npredicted labels", highest)
+
+
+def _finish(axes: Axes, title: str, highest: float) -> None:
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.22 * highest), xlabel="BLEU-4")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _sweep(axes: Axes, key: str, sweep: Mapping[str, Any]) -> None:
+    named = {name: float(sweep["full"] if name == "full" else name) for name in sweep["values"]}
+    order = sorted(named, key=named.get)
+    axes.plot(
+        [named[name] for name in order],
+        [sweep["values"][name]["BLEU_4"]["mean"] for name in order],
+        color=BLUE,
+        linewidth=1.4,
+    )
+    for name in order:
+        seeds = sweep["values"][name]["BLEU_4"]["seeds"]
+        axes.scatter([named[name]] * len(seeds), seeds, s=16, color=BLUE, zorder=3)
+    axes.axvline(named["full"], color=GREY, linewidth=1, linestyle="--")
+    axes.set_ylim(0, 1.1 * max(max(each["BLEU_4"]["seeds"]) for each in sweep["values"].values()))
+    axes.set(xlabel=SYMBOLS[key], ylabel="BLEU-4, phantom", xticks=[named[name] for name in order])
+    axes.spines[["top", "right"]].set_visible(False)
