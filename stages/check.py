@@ -22,6 +22,7 @@ from xpronet.data.params import (
     RuntimeParams,
 )
 from xpronet.data.params import Path as PathParam
+from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.params import ClassifierParams, LabelParams
 from xpronet.model.params import DecodeParams, ModelParams
 from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
@@ -44,6 +45,7 @@ class Params(Symbols):
     model: ModelParams
     train: TrainParams
     decode: DecodeParams
+    evaluate: EvaluateParams
     runtime: RuntimeParams
 
     @model_validator(mode="after")
@@ -102,6 +104,9 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
             params.features.text_encoder,
             "expected chexbert, minilm or a Hugging Face folder",
         )
+    for key in ("radgraph", "bertscore"):
+        if getattr(params.evaluate, key) is not None:
+            yield f"evaluate.{key}", getattr(params.evaluate, key), "expected the folder of its weights, or null"
     if params.classifier.weights not in ("imagenet", "random"):
         yield "classifier.weights", params.classifier.weights, weights
     if params.model.visual_weights not in ("imagenet", "random", "classifier"):

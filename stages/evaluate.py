@@ -11,8 +11,9 @@ from xpronet.data.files import write_json
 from xpronet.data.params import Count, ReportParams, RuntimeParams, Strict
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import SPLITS, of_split, read_annotation
-from xpronet.evaluation import floors, lexical, statistics
+from xpronet.evaluation import extras, floors, lexical, statistics
 from xpronet.evaluation.meteor import running_meteor
+from xpronet.evaluation.params import EvaluateParams
 from xpronet.evaluation.summary import summarise
 from xpronet.figures.reliability import reliability_diagrams
 from xpronet.labels import labeller
@@ -28,6 +29,7 @@ class Params(Strict):
     seed: Count
     reports: ReportParams
     labels: LabelParams
+    evaluate: EvaluateParams
     runtime: RuntimeParams
 
 
@@ -44,7 +46,9 @@ def main() -> None:
     train_features, held_out = (np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "held_out"))
     of_held_out = [study.split for study in studies if study.split != "train"]
     vocabulary = Vocabulary.build(reports["train"], params.reports.min_count)
-    name, classes = labeller.load(params.labels, device=choose(params.runtime.device))
+    device = choose(params.runtime.device)
+    name, classes = labeller.load(params.labels, device=device)
+    more = extras.load(params.evaluate, device=device)
 
     def label(texts: list[str]) -> np.ndarray:
         return pseudo_labels(classes(texts), uncertain=params.labels.uncertain)
@@ -71,6 +75,7 @@ def main() -> None:
                 label=label,
                 truth=("data/labels.csv", labels) if drawn is None else ("the drawn state", drawn),
                 meteor=meteor,
+                extras=more,
                 seed=params.seed,
             )
             for source in SOURCES:

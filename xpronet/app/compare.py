@@ -30,7 +30,6 @@ from xpronet.labels.conditions import pseudo_labels
 from xpronet.labels.params import LabelParams
 
 ANNOTATION = Path("data/prepared/annotation.json")
-MEANS = ("ROUGE_L", "CIDEr", "example_F1")  # what every study has of its own, as in `statistics.Table.means`
 MOVED = 3  # studies shown at either end
 
 
@@ -50,7 +49,7 @@ def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: P
     Args:
         names: DVC experiments, git revisions, or prediction files (.jsonl); `workspace` is this folder.
         labels: under which kind of labels the reports were written.
-        by: one of `MEANS`, to order the studies that moved most.
+        by: one of `statistics.MEANS`, to order the studies that moved most.
         params: parameter file with the groups `reports` and `labels`: how references are cleaned, reports labelled.
 
     Raises:
@@ -179,7 +178,7 @@ def _row(difference: Difference, p_holm: float) -> dict[str, Any]:
 
 def _moved(first: Side, other: Side, references: list[str], a, b, by: str) -> dict[str, list[dict[str, Any]]]:
     """The studies that gained and lost most."""
-    change = (b.means - a.means)[:, MEANS.index(by)]
+    change = (b.means - a.means)[:, statistics.MEANS.index(by)]
     order = np.argsort(change, kind="stable")
 
     def study(row: int) -> dict[str, Any]:

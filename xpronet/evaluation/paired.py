@@ -65,7 +65,10 @@ def paired(a: Table, b: Table, *, seed: int, draws: int = DRAWS, swaps: int = SW
 
 def joined(tables: Sequence[Table]) -> Table:
     """The studies of several tables, one below the other."""
-    return Table(**{name: np.concatenate([vars(table)[name] for table in tables]) for name in vars(tables[0])})
+    sums = {
+        name: np.concatenate([vars(table)[name] for table in tables]) for name in ("bleu", "meteor", "means", "hits")
+    }
+    return Table(**sums, names=tables[0].names)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -13,12 +13,14 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
+from xpronet.evaluation.extras import Scorer
 from xpronet.evaluation.meteor import Meteor
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 
 # The five of CheXbert-5: frequent, and agreed upon.
 FIVE = tuple(map(CONDITIONS.index, ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")))
 DRAWS = 1000
+MEANS = ("ROUGE_L", "CIDEr", "example_F1")  # scores of a corpus that are means over its studies
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,9 @@ class Table:
 
     bleu: np.ndarray  # (N, 10): matches and guesses of 1- to 4-grams, then words of hypothesis and reference
     meteor: np.ndarray  # (N, 23)
-    means: np.ndarray  # (N, 3): ROUGE-L, CIDEr, F1 of the study's own 14 labels
+    means: np.ndarray  # (N, 3): MEANS; (N, 3 + E) with extra scores
     hits: np.ndarray  # (N, 3, 14): true positives, false positives, false negatives per observation
+    names: tuple[str, ...] = MEANS  # of the columns of `means`
 
 
 def table(
@@ -38,8 +41,11 @@ def table(
     hypothesis_labels: np.ndarray,
     *,
     meteor: Meteor,
+    extras: Mapping[str, Scorer] | None = None,
 ) -> Table:
     """Of N >= 1 pairs of cleaned reports, one reference with a word at least, and their labels (N, 14) 0/1.
+
+    `extras` are more scores whose mean over studies counts: name -> references, hypotheses -> (N,).
 
     Raises:
         OSError: METEOR's Java process is missing or died.
@@ -50,11 +56,13 @@ def table(
     _, rouge = Rouge().compute_score(gts, res)
     _, cider = Cider().compute_score(gts, res)
     each = hits(reference_labels, hypothesis_labels)
+    more = {name: scorer(references, hypotheses) for name, scorer in (extras or {}).items()}
     return Table(
         bleu=np.array([_bleu_counts(*pair) for pair in zip(references, hypotheses, strict=True)]),
         meteor=_without_whole_chunks(meteor.statistics(references, hypotheses)),
-        means=np.stack([rouge, cider, f1(each.sum(axis=2))], axis=1),
+        means=np.stack([rouge, cider, f1(each.sum(axis=2)), *more.values()], axis=1),
         hits=each,
+        names=(*MEANS, *more),
     )
 
 
@@ -76,9 +84,9 @@ def scores(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
     lexical = {f"BLEU_{n + 1}": value for n, value in enumerate(_bleu(weights @ table.bleu))}
     lexical["METEOR"] = _meteor(weights @ table.meteor)
     total = np.maximum(weights.sum(axis=1), 1e-12)
-    rouge, cider, example = (weights @ table.means / total[:, None]).T
+    means = dict(zip(table.names, (weights @ table.means / total[:, None]).T, strict=True))
     hits = np.tensordot(weights, table.hits, axes=1)  # (W, 3, 14)
-    return {**lexical, "ROUGE_L": rouge, "CIDEr": cider, "example_F1": example, **f1s(hits)}
+    return {**lexical, **means, **f1s(hits)}
 
 
 def _bleu(sums: np.ndarray) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from xpronet.evaluation import statistics
 from xpronet.evaluation.diversity import diversity
+from xpronet.evaluation.extras import Scorer
 from xpronet.evaluation.meteor import Meteor
 
 
@@ -19,6 +20,7 @@ def summarise(
     label: Callable[[Sequence[str]], np.ndarray],
     truth: tuple[str, np.ndarray],
     meteor: Meteor,
+    extras: Mapping[str, Scorer] | None = None,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scores, and what they hide: the same by observation and by stratum.
@@ -31,11 +33,12 @@ def summarise(
         label: reports -> labels (N, 14) 0/1.
         truth: the best labels (N, 14) of what the references speak of, and where they come from. The labeller's own
             ones of the references against these are the ceiling: a report equal to its reference still gets them.
+        extras: more scores, as `statistics.table`.
     """
     own_labels = label(references)
 
     def table(hypotheses: Sequence[str]) -> statistics.Table:
-        return statistics.table(references, hypotheses, own_labels, label(hypotheses), meteor=meteor)
+        return statistics.table(references, hypotheses, own_labels, label(hypotheses), meteor=meteor, extras=extras)
 
     tables = {source: table(hypotheses) for source, hypotheses in written.items()}
     scores: dict[str, Any] = {
