@@ -10,7 +10,7 @@ import torch
 
 from xpronet.data.files import write_json
 
-PARTS = ("losses", "images", "decoding", "training")
+PARTS = ("losses", "images", "decoding", "training", "evaluation")
 THREADS = 2
 
 

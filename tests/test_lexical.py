@@ -57,6 +57,16 @@ def test_texts_and_machines_of_any_kind_give_the_scores_of_pycocoevalcap(monkeyp
     assert [process.poll() is None for process in started] == [False]  # one JVM, gone
 
 
+def test_a_german_machine_reads_the_jar_s_numbers_as_they_are(monkeypatch):
+    """There 0.5 is printed as 0,5: the jar then fails to read its own statistics."""
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    for variable in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"):
+        monkeypatch.setenv(variable, "-Duser.language=de -Duser.country=DE")
+    with meteor.running_meteor() as running:
+        corpus, _ = running.score(INVENTED["references"], INVENTED["hypotheses"])
+    assert corpus == pytest.approx(INVENTED["corpus"]["METEOR"], abs=1e-9)
+
+
 @pytest.mark.usefixtures("one_jar")
 def test_published_pairs_score_as_published(shared):
     """Our table could not stand beside the paper's if any metric differed, per corpus or per study."""

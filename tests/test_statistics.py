@@ -57,7 +57,7 @@ def test_a_resample_is_scored_as_if_its_reports_stood_there(pairs, table, meteor
 
 def test_clinical_scores_are_scikit_learn_s(pairs, table):
     truth, written = pairs[2:]
-    found = statistics.of_all(table)
+    found, both = statistics.of_all(table), statistics.precision_recall(table)
     precision, recall, f1, support = precision_recall_fscore_support(truth, written, zero_division=0)
     for k, name in enumerate(CONDITIONS):
         expected = {"precision": precision[k], "recall": recall[k], "F1": f1[k], "studies": support[k]}
@@ -67,10 +67,13 @@ def test_clinical_scores_are_scikit_learn_s(pairs, table):
         for average in ("micro", "macro"):
             reference = precision_recall_fscore_support(
                 truth[:, columns], written[:, columns], average=average, zero_division=0
-            )[2]
-            assert found[f"{average}_F1_{name}"] == pytest.approx(reference)
-    samples = precision_recall_fscore_support(truth, written, average="samples", zero_division=0)[2]
-    assert found["example_F1"] == pytest.approx(samples)
+            )
+            assert found[f"{average}_F1_{name}"] == pytest.approx(reference[2])
+            assert both[f"{average}_precision_{name}"] == pytest.approx(reference[0])
+            assert both[f"{average}_recall_{name}"] == pytest.approx(reference[1])
+    samples = precision_recall_fscore_support(truth, written, average="samples", zero_division=0)
+    assert found["example_F1"] == pytest.approx(samples[2])
+    assert (both["example_precision"], both["example_recall"]) == pytest.approx(samples[:2])
 
 
 def test_intervals_hold_the_value_and_depend_on_the_seed_alone(table):

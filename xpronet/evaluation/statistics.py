@@ -135,6 +135,19 @@ def f1(hits: np.ndarray) -> np.ndarray:
     return 2 * right / np.maximum(2 * right + false + missed, 1e-12)
 
 
+def precision_recall(table: Table) -> dict[str, float]:
+    """Precision and recall behind each F1 of `scores`: micro, macro (14 and five observations) and mean per study."""
+    sums, found = table.hits.sum(axis=0), {}  # (3, 14)
+    for name, columns in (("14", list(range(len(CONDITIONS)))), ("5", list(FIVE))):
+        for kind, (right, false, missed) in (("micro", sums[:, columns].sum(axis=1)), ("macro", sums[:, columns])):
+            found[f"{kind}_precision_{name}"] = float(np.mean(right / np.maximum(right + false, 1)))
+            found[f"{kind}_recall_{name}"] = float(np.mean(right / np.maximum(right + missed, 1)))
+    right, false, missed = table.hits.sum(axis=2).T  # (N,)
+    found["example_precision"] = float(np.mean(right / np.maximum(right + false, 1)))
+    found["example_recall"] = float(np.mean(right / np.maximum(right + missed, 1)))
+    return found
+
+
 def of_all(table: Table) -> dict[str, float]:
     """Corpus values over all studies."""
     return {name: float(value[0]) for name, value in scores(table, np.ones((1, len(table.means)))).items()}

@@ -44,6 +44,7 @@ def summarise(
     scores: dict[str, Any] = {
         source: {
             **statistics.of_all(tables[source]),
+            **statistics.precision_recall(tables[source]),
             **diversity(references, hypotheses, seed=seed),
             "intervals": statistics.intervals(tables[source], seed=seed),
         }
