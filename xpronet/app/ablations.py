@@ -77,9 +77,10 @@ def run_all(runs: Sequence[Run]) -> None:
     typer.echo(f"{len(runs)} experiments, {len(runs) - len(todo)} of them done")
     started = time.monotonic()
     for number, run in enumerate(todo):
-        left = f", about {(time.monotonic() - started) / number * (len(todo) - number) / 60:.0f} min left" * (
-            number > 0
-        )
+        left = ""
+        if number:
+            minutes = (time.monotonic() - started) / number * (len(todo) - number) / 60
+            left = f"; about {minutes:.0f} min left"
         typer.echo(f"[{number + 1}/{len(todo)}] {run.name}: {' '.join(run.changes)}{left}")
         # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
         subprocess.run(["dvc", "exp", "remove", run.name], capture_output=True)
