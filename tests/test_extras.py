@@ -1,14 +1,13 @@
 """Extra scores must be asked for, say what they lack in one line, and be the packages' own."""
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from xpronet.evaluation import extras, statistics
-from xpronet.evaluation.meteor import running_meteor
 from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.bert import packaged_folder
 
@@ -52,8 +51,8 @@ def test_a_score_stands_beside_the_others_with_its_interval(radgraph, capsys):
     assert list(found) == ["RadGraph_F1"] and capsys.readouterr().out == ""
     references, hypotheses = ["a b c", "d e"], ["a b", "d e"]
     labels = np.ones((2, 14), np.float32)
-    with running_meteor() as meteor:
-        table = statistics.table(references, hypotheses, labels, labels, meteor=meteor, extras=found)
+    meteor = SimpleNamespace(statistics=lambda references, hypotheses: np.zeros((2, 23)))  # its Java is not needed here
+    table = statistics.table(references, hypotheses, labels, labels, meteor=meteor, extras=found)
     assert statistics.of_all(table)["RadGraph_F1"] == pytest.approx(0.2)
     assert set(statistics.intervals(table, seed=1)) == set(statistics.of_all(table))
 
