@@ -141,11 +141,15 @@ def test_an_experiment_of_this_commit_is_not_run_again(tmp_path, monkeypatch):
 
     git("init", "--quiet")
     Path("file").write_text("1")
-    git("add", "file")
+    Path("docs").mkdir()
+    Path("docs/page.md").write_text("none yet")
+    git("add", "--all")
     git("commit", "--quiet", "-m", "one")
     head = git("rev-parse", "HEAD")
     git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/full-1", head)
     assert ablations.is_done("full-1") and not ablations.is_done("full-2")
+    Path("docs/page.md").write_text("the study's own tables")
+    assert ablations.is_done("full-1")
     Path("file").write_text("2")
     assert not ablations.is_done("full-1")  # something is not committed
     git("commit", "--quiet", "--all", "-m", "two")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from xpronet.data.files import replacing
 
-BLUE, GREY, RED = "#0b5394", "#9aa5b1", "#cc3333"
+BLUE, GREY, RED = "#0b5394", "#7d8894", "#cc3333"
 SYMBOLS = {"gamma": "γ, prototypes that respond", "theta": "θ, tolerance of the contrastive loss"}
 FLOORS = {"constant": "constant report", "image_neighbour": "nearest image's report"}
 
@@ -21,7 +21,7 @@ def draw(
     constants: Mapping[str, float],
     titles: Mapping[str, str],
 ) -> None:
-    """BLEU-4 of every row: seeds as dots over their mean, floors dashed; the paper's, of one seed; then the sweeps.
+    """BLEU-4 and clinical F1 of every row, the paper's BLEU-4, then the sweeps: seeds as dots over their mean.
 
     Args:
         result: of `app.ablations.analyse`.
@@ -30,40 +30,45 @@ def draw(
         titles: row -> its name in the paper.
     """
     sweeps = result["sweeps"]
-    figure = Figure(figsize=(11, 7 if sweeps else 3.6), layout="constrained")
-    grid = figure.add_gridspec(2 if sweeps else 1, 6)
-    _rows(figure.add_subplot(grid[0, 0:2]), result, titles)
-    for place, (dataset, rows) in enumerate(paper.items(), start=1):
-        axes = figure.add_subplot(grid[0, 2 * place : 2 * place + 2])
+    figure = Figure(figsize=(13, 7 if sweeps else 3.6), layout="constrained")
+    grid = figure.add_gridspec(2 if sweeps else 1, 4)
+    for place, (metric, name) in enumerate({"BLEU_4": "BLEU-4", "micro_F1_14": "micro F1 of 14 observations"}.items()):
+        _rows(figure.add_subplot(grid[0, place]), result, titles, metric, name)
+    for place, (dataset, rows) in enumerate(paper.items(), start=2):
+        axes = figure.add_subplot(grid[0, place])
         values = [rows[row] for row in titles]
         axes.barh(list(titles.values()), values, 0.6, color=GREY)
         for y, value in enumerate(values):
-            axes.text(value, y, f" {value:.3f}", va="center", fontsize=9)
+            axes.text(value, y, f"{value:.3f} ", va="center", ha="right", color="white", fontsize=9)
         if dataset in constants:
             axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
-        _finish(axes, f"{dataset}: the paper, one run\nlabels of the test reports", max(values))
+        _finish(axes, f"{dataset}, paper: one run,\nlabels of the test reports", "BLEU-4", max(values))
     for place, (key, sweep) in enumerate(sweeps.items()):
-        _sweep(figure.add_subplot(grid[1, 3 * place : 3 * place + 3]), key, sweep)
+        _sweep(figure.add_subplot(grid[1, 2 * place : 2 * place + 2]), key, sweep)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
 
 
-def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str]) -> None:
-    found = [result["rows"][row]["BLEU_4"] for row in titles]
+def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str], metric: str, name: str) -> None:
+    found = [result["rows"][row][metric] for row in titles]
     axes.barh(list(titles.values()), [each["mean"] for each in found], 0.6, color="#cfe0f1")
     for y, each in enumerate(found):
         axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=16, color=BLUE, zorder=3)
-    for (floor, name), style in zip(FLOORS.items(), ("--", ":"), strict=True):
-        axes.axvline(result["floors"][floor]["BLEU_4"]["mean"], color=RED, linestyle=style, linewidth=1.2, label=name)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
-    highest = max(max(each["seeds"]) for each in found)
-    _finish(axes, f"phantom: {len(found[0]['seeds'])} seed(s)\npredicted labels", highest)
+    floors = {floor: result["floors"][floor][metric]["mean"] for floor in FLOORS}
+    for floor, style in zip(FLOORS, ("--", ":"), strict=True):
+        axes.axvline(floors[floor], color=RED, linestyle=style, linewidth=1.2, label=FLOORS[floor])
+    if metric == "BLEU_4":
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2)
+    highest = max(*(max(each["seeds"]) for each in found), *floors.values())
+    _finish(axes, f"phantom: seeds {', '.join(map(str, result['seeds']))},\npredicted labels", name, highest)
 
 
-def _finish(axes: Axes, title: str, highest: float) -> None:
+def _finish(axes: Axes, title: str, name: str, highest: float) -> None:
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.22 * highest), xlabel="BLEU-4")
-    axes.set_title(title, fontsize=10)
+    axes.set(xlim=(0, 1.22 * highest), xlabel=name)
+    axes.set_title(title, fontsize=9)
+    if not axes.get_subplotspec().is_first_col():  # the rows are the first panel's
+        axes.set_yticklabels([])
     axes.spines[["top", "right"]].set_visible(False)
 
 
