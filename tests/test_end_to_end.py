@@ -46,6 +46,7 @@ def test_every_study_has_scores_under_both_kinds_of_labels_and_a_floor(project):
             assert set(scores) >= SCORES
             assert all(0 <= scores[name] <= (10 if name == "CIDEr" else 1) for name in SCORES)
         assert metrics["studies"] == 6
+        assert all(1 < metrics[source]["cross_entropy"] < 9 for source in ("predicted", "reference", "none"))  # nats
         assert metrics["ceiling"]["against"] == "the drawn state" and metrics["ceiling"]["micro_F1_14"] > 0.5
         assert set(metrics["classifier"]) >= {"macro_AUROC", "macro_AUPRC", "macro_F1", "macro_ECE"}
         with Image.open(project.folder / f"metrics/figures/reliability_{split}.png") as picture:

@@ -109,13 +109,17 @@ def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> d
     sides = [read_side(run.name, "test", "predicted") for run in runs]
     labeller, _, tables = score(sides, params)
     table_of = {(run.row, run.seed): table for run, table in zip(runs, tables, strict=True)}
-    metrics = [dvc.api.metrics_show(METRICS, rev=Run(FULL, seed, ()).name) for seed in seeds]
+    shown = {row: [dvc.api.metrics_show(METRICS, rev=Run(row, seed, ()).name) for seed in seeds] for row in ROWS}
+    metrics = shown[FULL]
     rows = {row: [table_of[row, seed] for seed in seeds] for row in ROWS}
     result = {
         "seeds": list(seeds),
         "studies": len(tables[0].means),
         "labeller": labeller,
         "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "cross_entropy": {
+            row: study.summary([each["predicted"]["cross_entropy"] for each in found]) for row, found in shown.items()
+        },
         "against_full": study.against(rows, FULL, seed=1),
         "floors": {
             floor: {metric: study.summary([each["floors"][floor][metric] for each in metrics]) for metric in SHOWN}
@@ -146,13 +150,14 @@ def tables(result: Mapping[str, Any]) -> str:
         f"Phantom, test split: {result['studies']} studies for each of the seeds {', '.join(map(str, seeds))};"
         f" predicted labels; F1 by labeller `{result['labeller']}`. Mean ± standard deviation over the seeds.",
         "",
-        _header("", SHOWN),
+        _header("", (*SHOWN, "cross-entropy")),
     ]
-    named = {
-        **{TITLES[row]: scores for row, scores in result["rows"].items()},
-        **{f"*{floor.replace('_', ' ')}* (floor)": scores for floor, scores in result["floors"].items()},
-    }
-    lines += [_row(name, [_spread(scores[metric]) for metric in SHOWN]) for name, scores in named.items()]
+    for row, scores in result["rows"].items():
+        found = [*(scores[metric] for metric in SHOWN), result["cross_entropy"][row]]
+        lines.append(_row(TITLES[row], [_spread(each) for each in found]))
+    for floor, scores in result["floors"].items():
+        name = f"*{floor.replace('_', ' ')}* (floor)"
+        lines.append(_row(name, [*(_spread(scores[metric]) for metric in SHOWN), "–"]))
     lines += [
         "",
         "Differences from XProNet: mean (seed by seed); *p* over the studies of all seeds (Holm's correction for the"
