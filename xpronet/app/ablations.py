@@ -147,8 +147,8 @@ def tables(result: Mapping[str, Any]) -> str:
     """The study in Markdown."""
     seeds = result["seeds"]
     lines = [
-        f"Phantom, test split: {result['studies']} studies for each of the seeds {', '.join(map(str, seeds))};"
-        f" predicted labels; F1 by labeller `{result['labeller']}`. Mean ± standard deviation over the seeds.",
+        f"Phantom, test split, {result['studies']} studies a seed; seeds: {', '.join(map(str, seeds))}. Predicted"
+        f" labels; F1 by labeller `{result['labeller']}`. Mean ± standard deviation over the seeds.",
         "",
         _header("", (*SHOWN, "cross-entropy")),
     ]
@@ -160,8 +160,8 @@ def tables(result: Mapping[str, Any]) -> str:
         lines.append(_row(name, [*(_spread(scores[metric]) for metric in SHOWN), "–"]))
     lines += [
         "",
-        "Differences from XProNet: mean (seed by seed); *p* over the studies of all seeds (Holm's correction for the"
-        " rows of the table) / *p* over the seeds.",
+        "Differences from XProNet: mean (seed by seed, where there are several); *p* over the studies of all seeds,"
+        " with Holm's correction for the rows of the table / *p* over the seeds.",
         "",
         _header("", DIFFERENCES),
     ]
@@ -210,9 +210,11 @@ def _spread(found: Mapping[str, Any], *, sign: str = "") -> str:
 
 
 def _difference(found: Mapping[str, Any]) -> str:
+    text = f"{found['mean']:+.3f}"
+    if found["p_seeds"] is None:
+        return f"{text}; {found['p_studies_holm']:.4f}"
     by_seed = ", ".join(f"{value:+.3f}" for value in found["seeds"])
-    seeds = "–" if found["p_seeds"] is None else f"{found['p_seeds']:.2f}"
-    return f"{found['mean']:+.3f} ({by_seed}); {found['p_studies_holm']:.4f} / {seeds}"
+    return f"{text} ({by_seed}); {found['p_studies_holm']:.4f} / {found['p_seeds']:.2f}"
 
 
 BEGIN, END = "<!-- study: begin, written by make ablations -->", "<!-- study: end -->"
