@@ -33,6 +33,15 @@ def test_scores_are_pycocoevalcap_s(seed):
     assert constant_bleu_4(candidates, references) == pytest.approx(expected, abs=1e-6)
 
 
+def test_leaving_its_own_out_each_is_scored_against_the_others():
+    """Self-BLEU: pycocoevalcap's, for repeated and for empty reports too."""
+    texts = [*sentences(15, 3), "heart", "", sentences(1, 3)[0], "the the the the the lungs"]
+    expected = [reference_bleu_4(text, texts[:row] + texts[row + 1 :]) for row, text in enumerate(texts)]
+    found = constant_bleu_4(texts, texts, leave_own_out=True)
+    there = [row for row, text in enumerate(texts) if text]
+    assert found[there] == pytest.approx([expected[row] for row in there], abs=1e-6)
+
+
 def test_references_may_be_shorter_than_four_words():
     candidates, references = ["no change .", "stable ."], ["no change .", "no ."]
     expected = [reference_bleu_4(report, references) for report in candidates]

@@ -23,13 +23,13 @@ def diversity(references: Sequence[str], hypotheses: Sequence[str], *, seed: int
     if len(texts) > SELF_BLEU_REPORTS:
         chosen = np.random.default_rng(seed).choice(len(texts), SELF_BLEU_REPORTS, replace=False)
         texts = [texts[row] for row in sorted(chosen)]
-    similar = [constant_bleu_4([text], texts[:row] + texts[row + 1 :])[0] for row, text in enumerate(texts) if text]
+    similar = constant_bleu_4(texts, texts, leave_own_out=True)[[bool(text) for text in texts]]
     written = sum(len(text.split()) for text in hypotheses)
     return {
         "distinct_reports": len(set(hypotheses)),
         "distinct_1": _distinct(hypotheses, 1),
         "distinct_2": _distinct(hypotheses, 2),
-        "self_BLEU_4": float(np.mean(similar)) if similar and len(texts) > 1 else 1.0,
+        "self_BLEU_4": float(np.mean(similar)) if len(similar) and len(texts) > 1 else 1.0,
         "length_ratio": written / sum(len(text.split()) for text in references),
         "collapsed": len(set(hypotheses)) < COLLAPSED * len(set(references)),
     }

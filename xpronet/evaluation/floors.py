@@ -80,16 +80,18 @@ def _at_length_one(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def constant_bleu_4(candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def constant_bleu_4(candidates: Sequence[str], references: Sequence[str], *, leave_own_out: bool = False) -> np.ndarray:
     """BLEU-4 (C,) of each of C candidates as the hypothesis for all R references; pycocoevalcap's to 1e-6.
+
+    With `leave_own_out` the candidates are the references, and each is held against the others.
 
     An n-gram that a candidate has c times matches, over all references, as often as there are references with it at
     least once, twice, … c times. So the references are counted once, whatever the number of candidates.
     """
     lengths, target = (np.array([len(text.split()) for text in texts]) for texts in (candidates, references))
-    log_precision = np.zeros(len(candidates))
+    log_precision, compared = np.zeros(len(candidates)), len(references) - leave_own_out
     for n in range(1, 5):
-        guesses = len(references) * np.maximum(lengths - n + 1, 0)
+        guesses = compared * np.maximum(lengths - n + 1, 0)
         if target.max() < n:  # no reference has an n-gram
             log_precision += np.log(1e-15 / (guesses + 1e-9)) / 4
             continue
@@ -101,7 +103,8 @@ def constant_bleu_4(candidates: Sequence[str], references: Sequence[str]) -> np.
         matches_up_to = has_at_least.cumsum(axis=0)
         offered = counter.transform(candidates).tocoo()  # (C, G): n-grams that no reference has cannot match
         matched = matches_up_to[np.minimum(offered.data, len(has_at_least) - 1), offered.col]
+        matched = matched - leave_own_out * offered.data  # its own count up to itself
         matches = np.bincount(offered.row, weights=matched, minlength=len(candidates))  # (C,)
         log_precision += np.log((matches + 1e-15) / (guesses + 1e-9)) / 4
-    ratio = len(references) * np.maximum(lengths, 1) / target.sum()
+    ratio = compared * np.maximum(lengths, 1) / np.maximum(target.sum() - leave_own_out * lengths, 1e-9)
     return np.exp(log_precision + np.minimum(0, 1 - 1 / ratio))  # with the brevity penalty
