@@ -18,9 +18,9 @@ REPORTS = 20_000  # per second and core
 
 def rows() -> list[dict]:
     studies = source.studies(train=10_000, val=0, test=0, seed=1)
-    texts = list(dict.fromkeys(study.report for study in studies))
+    texts = list(dict.fromkeys(study.findings for study in studies))
     found, _ = alternate(lambda: rules.label(texts), lambda: None, repeats=5)
-    references = cleaned_reports([study.report for study in studies[:STUDIES]], "iu_xray", "keep")
+    references = cleaned_reports([study.findings for study in studies[:STUDIES]], "iu_xray", "keep")
     hypotheses = list(np.random.default_rng(1).permutation(references))
 
     def everything() -> None:
