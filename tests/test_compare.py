@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from xpronet.app.cli import app
-from xpronet.app.compare import compare
+from xpronet.app.compare import _read_reports, compare
 from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import lexical
 
@@ -95,7 +95,7 @@ def test_the_command_prints_a_table_and_writes_the_same_as_json(found):
         (["good.jsonl"], "two or more different names, got: good.jsonl"),
         (["good.jsonl", "good.jsonl"], "two or more different names"),
         (["good.jsonl", "absent.jsonl"], "absent.jsonl: no such file of predictions"),
-        (["good.jsonl", "few.jsonl"], "few.jsonl: no report for study s6 of test"),
+        (["good.jsonl", "few.jsonl"], "few.jsonl: no report for 1 of 5 studies of test, s6 first"),
         (["good.jsonl", "broken.jsonl"], "broken.jsonl: line 2: expected"),
         (["good.jsonl", "params.jsonl"], "params.jsonl: line 1: expected"),
         (["good.jsonl", "experiment"], "experiment: no prediction file .* `dvc exp show` lists the experiments"),
@@ -109,6 +109,12 @@ def test_what_cannot_be_compared_is_one_clear_line(names, message):
     with pytest.raises(ValueError, match=message) as error:
         of(*names)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_may_hold_any_line_break():
+    """U+2028 stands as itself in JSON: it ends no line of the file."""
+    line = '{"id": "s2", "report": "no\u2028effusion ."}\n'
+    assert _read_reports("other.jsonl", line * 2, "predicted") == {"s2": "no effusion ."}
 
 
 def test_parameters_that_are_not_whole_are_named():

@@ -83,7 +83,7 @@ def doctor(
     raise typer.Exit(int(page.breaks))
 
 
-@app.command(epilog="Example: xpronet compare workspace wo-pi-1 other_model.jsonl")
+@app.command(epilog="Example: xpronet compare HEAD wo-pi other_model.jsonl")
 def compare(
     sides: Annotated[
         list[str],

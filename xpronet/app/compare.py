@@ -18,7 +18,6 @@ from rich.table import Table as Grid
 
 from xpronet.app.settings import read_keys
 from xpronet.data.devices import choose
-from xpronet.data.files import raise_all
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import cleaned_reports
 from xpronet.data.studies import of_split, read_annotation
@@ -130,7 +129,10 @@ def read_side(name: str, split: str, labels: str) -> Side:
     chosen = of_split(studies, split)
     reports = _read_reports(name, text, labels)
     missing = [study.id for study in chosen if study.id not in reports]
-    raise_all(name, [f"no report for study {id} of {split}" for id in missing[:5]])
+    if missing:
+        raise ValueError(
+            f"{name}: no report for {len(missing)} of {len(chosen)} studies of {split}, {missing[0]} first"
+        )
     return Side(
         name,
         [study.id for study in chosen],
@@ -142,7 +144,7 @@ def read_side(name: str, split: str, labels: str) -> Side:
 def _read_reports(name: str, text: str, labels: str) -> dict[str, str]:
     """id -> report of JSON lines: stage `generate`'s, or of another model {"id": …, "report": …}."""
     reports = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):  # a report may hold other line breaks
         try:
             record = json.loads(line)
             report = record["report"] if "report" in record else record[labels]["report"]
