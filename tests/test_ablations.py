@@ -120,6 +120,7 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     assert "| *constant* (floor) | 0.200 ± 0.100 |" in text
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
     assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
+    assert "The paper: Figure 5, IU-Xray: best at 15" in text
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no lines <!-- study: begin"):
         ablations.put_between(page, "")
@@ -127,7 +128,8 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
 
 def test_the_picture_is_drawn(rows, tmp_path):
     paper = {name: dict.fromkeys(ablations.ROWS, 0.1) for name in ablations.PAPER}
-    draw(tmp_path / "a.png", result_of(rows), paper, ablations.PAPER_CONSTANT, ablations.TITLES)
+    result = result_of(rows)
+    draw(tmp_path / "a.png", result, paper, ablations.PAPER_SWEEPS, ablations.PAPER_CONSTANT, ablations.TITLES)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1000
 

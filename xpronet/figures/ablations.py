@@ -18,6 +18,7 @@ def draw(
     path: str | Path,
     result: Mapping[str, Any],
     paper: Mapping[str, Mapping[str, float]],
+    paper_sweeps: Mapping[str, str],
     constants: Mapping[str, float],
     titles: Mapping[str, str],
 ) -> None:
@@ -26,6 +27,7 @@ def draw(
     Args:
         result: of `app.ablations.analyse`.
         paper: dataset -> row -> BLEU-4.
+        paper_sweeps: parameter -> what the paper found for it.
         constants: dataset -> BLEU-4 of a constant report, where it is known.
         titles: row -> its name in the paper.
     """
@@ -44,7 +46,9 @@ def draw(
             axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
         _finish(axes, f"{dataset}, paper: one run,\nlabels of the test reports", "BLEU-4", max(values))
     for place, (key, sweep) in enumerate(sweeps.items()):
-        _sweep(figure.add_subplot(grid[1, 2 * place : 2 * place + 2]), key, sweep)
+        axes = figure.add_subplot(grid[1, 2 * place : 2 * place + 2])
+        _sweep(axes, key, sweep)
+        axes.set_title(f"paper: {paper_sweeps[key]}", fontsize=9)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
 
