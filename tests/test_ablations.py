@@ -40,12 +40,15 @@ def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
     """A sweep over a value that the preset has already, or that is refused, would cost a night."""
     preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
     runs = ablations.plan([1, 2, 3], [1, 2, 3])
-    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 3 + 3)
+    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 4 + 3 + 3)
     seen = set()
     for run in runs:
-        changes = dict(change.split("=") for change in run.changes)
-        assert set(changes) <= set(preset)
-        params = {**preset, **{key: yaml.safe_load(value) for key, value in changes.items()}}
+        params = {**preset, "train": dict(preset["train"])}
+        for change in (f"seed={run.seed}", *run.changes):
+            key, value = change.split("=")
+            group, key = (params["train"], key.removeprefix("train.")) if key.startswith("train.") else (params, key)
+            assert key in group
+            group[key] = yaml.safe_load(value)
         validate(Params, params)
         seen.add(yaml.safe_dump(params))
     assert len(seen) == len(runs)
@@ -88,15 +91,20 @@ def test_equal_seeds_are_no_evidence_and_equal_differences_are():
 def result_of(rows: dict[str, list[Table]]) -> dict:
     floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in ablations.SHOWN}
     swept = {"full": rows["full"], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
-    return {
+    others = {"cross_entropy": study.summary([0.4, 0.5, 0.6]), "distinct_reports": study.summary([5, 14, 29])}
+    part = {
         "seeds": [1, 2, 3],
         "studies": 50,
-        "labeller": "rules",
-        "rows": {row: study.scores_of(each) for row, each in rows.items()},
-        "cross_entropy": {row: study.summary([0.4, 0.5, 0.6]) for row in rows},
+        "steps": 1250,
+        "rows": {row: {**study.scores_of(each), **others} for row, each in rows.items()},
         "against_full": study.against(rows, "full", seed=1),
         "floors": {"constant": floor, "image_neighbour": floor},
         "leak_delta": floor,
+    }
+    return {
+        "labeller": "rules",
+        "preset": part,
+        "short": {**part, "steps": 378},
         "sweeps": {
             "gamma": {
                 "full": 10,
@@ -115,8 +123,11 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     ablations.put_between(page, ablations.tables(result))
     text = page.read_text()
     assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
-    mean, pi = (result["rows"][row]["BLEU_4"]["mean"] for row in ("full", "wo-pi"))
-    assert f"| w/o PI | {pi:.3f} ({pi / mean - 1:+.1%}) | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
+    mean, pi = (result["preset"]["rows"][row]["BLEU_4"]["mean"] for row in ("full", "wo-pi"))
+    phantom = f"{pi:.3f} ({pi / mean - 1:+.1%})"
+    assert f"| w/o PI | {phantom} | {phantom} | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
+    assert "seeds: 1, 2, 3; 1,250 steps" in text and "γ (the preset has 10), 378 steps, seeds 1, 2, 3:" in text
+    assert text.count("| 0.500 ± 0.100 | 5, 14, 29 |") == 8  # four rows at either length
     assert "| *constant* (floor) | 0.200 ± 0.100 |" in text
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
     assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
@@ -126,9 +137,11 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
         ablations.put_between(page, "")
 
 
-def test_the_picture_is_drawn(rows, tmp_path):
+@pytest.mark.parametrize("short", [True, False], ids=["with short runs", "without"])
+def test_the_picture_is_drawn(rows, tmp_path, short):
     paper = {name: dict.fromkeys(ablations.ROWS, 0.1) for name in ablations.PAPER}
-    result = result_of(rows)
+    result = result_of(rows) if short else {**result_of(rows), "short": None, "sweeps": {}}
+    assert ("Trained a third" in ablations.tables(result)) is short
     draw(tmp_path / "a.png", result, paper, ablations.PAPER_SWEEPS, ablations.PAPER_CONSTANT, ablations.TITLES)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1000

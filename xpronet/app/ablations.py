@@ -1,9 +1,11 @@
 """`make ablations`: the paper's Table 2 and Figures 5 and 6 as DVC experiments over several seeds, and what they show.
 
 Every run is an experiment by a name of its own (`wo-pi-2`: w/o PI, seed 2). A study that was interrupted goes on where
-it stopped: what an experiment has of this commit is not run again.
+it stopped: what an experiment has of this commit is not run again. The sweeps are of short runs, with the four rows
+trained as short beside them: what is too early to see shows there.
 """
 
+import math
 import subprocess
 import sys
 import time
@@ -18,15 +20,18 @@ import typer
 from xpronet.app.compare import read_side, score
 from xpronet.data.files import replacing, write_json
 from xpronet.evaluation import study
+from xpronet.evaluation.statistics import Table
 from xpronet.figures.ablations import draw
 
 FULL = "full"
 ROWS = {FULL: [], "wo-pi": ["prototype_init=random"], "wo-imlcs": ["imlcs=false"], "wo-cmpnet": ["cmpnet=false"]}
 SWEEPS = {"gamma": (1, 5, 15), "theta": (1.25, 1.75, 2.0)}  # beside the preset's own 10 and 1.5
+SHORT = ["train.batch_size=16", "train.epochs=6", "train.lr_step=4"]  # a third of the preset's steps
 TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpnet": "w/o CMPNet"}
 METRICS = "metrics/test.json"
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")
 SHOWN = (*LEXICAL, "CIDEr", "micro_F1_14", "macro_F1_14")
+LIKELIHOOD, DIVERSITY = "cross_entropy", "distinct_reports"
 DIFFERENCES = ("BLEU_4", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
 # Table 2 of the paper, in the order of LEXICAL; its test labels were made from the test reports (row 20).
 PAPER = {
@@ -66,15 +71,17 @@ class Run:
         return f"{self.row}-{self.seed}"
 
 
-def plan(seeds: Sequence[int], sweep_seeds: Sequence[int]) -> list[Run]:
+def plan(seeds: Sequence[int], short_seeds: Sequence[int]) -> list[Run]:
     """Every run, seed by seed, so that an interrupted study has whole seeds."""
-    runs = [Run(row, seed, [f"seed={seed}", *changes]) for seed in seeds for row, changes in ROWS.items()]
-    return runs + [
-        Run(f"{key}-{value}", seed, [f"seed={seed}", f"{key}={value}"])
-        for seed in sweep_seeds
-        for key, values in SWEEPS.items()
-        for value in values
-    ]
+    runs = [Run(row, seed, changes) for seed in seeds for row, changes in ROWS.items()]
+    for seed in short_seeds:
+        runs += [Run(f"short-{row}", seed, [*SHORT, *changes]) for row, changes in ROWS.items()]
+        runs += [
+            Run(f"{key}-{value}", seed, [*SHORT, f"{key}={value}"])
+            for key, values in SWEEPS.items()
+            for value in values
+        ]
+    return runs
 
 
 def run_all(runs: Sequence[Run]) -> None:
@@ -91,7 +98,7 @@ def run_all(runs: Sequence[Run]) -> None:
         # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
         subprocess.run(["dvc", "exp", "remove", run.name], capture_output=True)
         command = ["dvc", "exp", "run", "--temp", "--name", run.name]
-        for change in run.changes:
+        for change in (f"seed={run.seed}", *run.changes):
             command += ["--set-param", change]
         if subprocess.run(command).returncode:
             raise ValueError(f"experiment {run.name} failed: {' '.join(command)}")
@@ -108,61 +115,116 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> dict[str, Any]:
-    """What finished runs show: scores, differences from the full model, floors, sweeps."""
-    runs = plan(seeds, sweep_seeds)
+def analyse(seeds: Sequence[int], short_seeds: Sequence[int], params: Path) -> dict[str, Any]:
+    """What finished runs show: `preset` and `short`, the four rows at either length of training, and `sweeps`."""
+    runs = plan(seeds, short_seeds)
     sides = [read_side(run.name, "test", "predicted") for run in runs]
-    labeller, _, tables = score(sides, params)
-    table_of = {(run.row, run.seed): table for run, table in zip(runs, tables, strict=True)}
-    shown = {row: [dvc.api.metrics_show(METRICS, rev=Run(row, seed, ()).name) for seed in seeds] for row in ROWS}
-    metrics = shown[FULL]
-    rows = {row: [table_of[row, seed] for seed in seeds] for row in ROWS}
-    result = {
-        "seeds": list(seeds),
-        "studies": len(tables[0].means),
-        "labeller": labeller,
-        "rows": {row: study.scores_of(each) for row, each in rows.items()},
-        "cross_entropy": {
-            row: study.summary([each["predicted"]["cross_entropy"] for each in found]) for row, found in shown.items()
-        },
-        "against_full": study.against(rows, FULL, seed=1),
-        "floors": {
-            floor: {metric: study.summary([each["floors"][floor][metric] for each in metrics]) for metric in SHOWN}
-            for floor in metrics[0]["floors"]
-        },
-        "leak_delta": {metric: study.summary([each["leak_delta"][metric] for each in metrics]) for metric in SHOWN},
-        "sweeps": {},
-    }
-    for key, values in SWEEPS.items() if sweep_seeds else ():
+    labeller, _, found = score(sides, params)
+    table_of = {(run.row, run.seed): table for run, table in zip(runs, found, strict=True)}
+    result = {"labeller": labeller, "preset": _four_rows(table_of, "", seeds), "short": None, "sweeps": {}}
+    if not short_seeds:
+        return result
+    result["short"] = _four_rows(table_of, "short-", short_seeds)
+    for key, values in SWEEPS.items():
         swept = {
-            FULL: [table_of[FULL, seed] for seed in sweep_seeds],
-            **{str(value): [table_of[f"{key}-{value}", seed] for seed in sweep_seeds] for value in values},
+            FULL: [table_of[f"short-{FULL}", seed] for seed in short_seeds],
+            **{str(value): [table_of[f"{key}-{value}", seed] for seed in short_seeds] for value in values},
         }
-        own = dvc.api.params_show(rev=Run(FULL, sweep_seeds[0], ()).name)[key]
         result["sweeps"][key] = {
-            "full": own,
-            "seeds": list(sweep_seeds),
+            "full": _params(f"short-{FULL}", short_seeds)[key],
+            "seeds": list(short_seeds),
             "values": {name: study.scores_of(each) for name, each in swept.items()},
             "against_full": study.against(swept, FULL, seed=1),
         }
     return result
 
 
+def _four_rows(table_of: Mapping[tuple[str, int], Table], prefix: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Scores, differences from the full model and floors of the rows of Table 2 at one length of training."""
+    rows = {row: [table_of[prefix + row, seed] for seed in seeds] for row in ROWS}
+    shown = {
+        row: [dvc.api.metrics_show(METRICS, rev=Run(prefix + row, seed, ()).name) for seed in seeds] for row in ROWS
+    }
+    full, params = shown[FULL], _params(prefix + FULL, seeds)
+    return {
+        "seeds": list(seeds),
+        "studies": len(rows[FULL][0].means),
+        "steps": math.ceil(params["phantom"]["train"] / params["train"]["batch_size"]) * params["train"]["epochs"],
+        "rows": {
+            row: {
+                **study.scores_of(rows[row]),
+                **{
+                    metric: study.summary([each["predicted"][metric] for each in metrics])
+                    for metric in (LIKELIHOOD, DIVERSITY)
+                },
+            }
+            for row, metrics in shown.items()
+        },
+        "against_full": study.against(rows, FULL, seed=1),
+        "floors": {
+            floor: {metric: study.summary([each["floors"][floor][metric] for each in full]) for metric in SHOWN}
+            for floor in full[0]["floors"]
+        },
+        "leak_delta": {metric: study.summary([each["leak_delta"][metric] for each in full]) for metric in SHOWN},
+    }
+
+
+def _params(row: str, seeds: Sequence[int]) -> dict[str, Any]:
+    return dvc.api.params_show(rev=Run(row, seeds[0], ()).name)
+
+
 def tables(result: Mapping[str, Any]) -> str:
     """The study in Markdown."""
-    seeds = result["seeds"]
-    lines = [
-        f"Phantom, test split, {result['studies']} studies a seed; seeds: {', '.join(map(str, seeds))}. Predicted"
-        f" labels; F1 by labeller `{result['labeller']}`. Mean ± standard deviation over the seeds.",
-        "",
-        _header("", (*SHOWN, "cross-entropy")),
+    preset, short = result["preset"], result["short"]
+    lines = ["### The preset", "", *_table_2(preset, result["labeller"])]
+    if short:
+        lines += ["", "### Trained a third as long", "", *_table_2(short, result["labeller"])]
+    lines += ["", "### Beside the paper", "", "BLEU-4 of Table 2, and the change from the full model:", ""]
+    lines.append(_header("", ("phantom", *["phantom, short"] * bool(short), *PAPER)))
+    phantom = [
+        {row: scores["BLEU_4"]["mean"] for row, scores in part["rows"].items()} for part in (preset, short) if part
     ]
-    for row, scores in result["rows"].items():
-        found = [*(scores[metric] for metric in SHOWN), result["cross_entropy"][row]]
-        lines.append(_row(TITLES[row], [_spread(each) for each in found]))
-    for floor, scores in result["floors"].items():
+    columns = [*phantom, *({row: scores[BLEU_4] for row, scores in of.items()} for of in PAPER.values())]
+    for row in ROWS:
+        pairs = [(of[row], of[FULL]) for of in columns]
+        cells = [f"{value:.3f}" + f" ({value / full - 1:+.1%})" * (row != FULL) for value, full in pairs]
+        lines.append(_row(TITLES[row], cells))
+    for key, sweep in result["sweeps"].items():
+        symbol = {"gamma": "γ", "theta": "θ"}[key]
+        named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
+        seeds = ", ".join(map(str, sweep["seeds"]))
+        lines += [
+            "",
+            f"{symbol} (the preset has {sweep['full']:g}), {short['steps']} steps, seeds {seeds}:",
+            "",
+            _header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14", "difference")),
+        ]
+        for name, value in sorted(named.items(), key=lambda item: item[1]):
+            scores, cells = sweep["values"][name], []
+            for metric, compared in (("BLEU_4", True), ("ROUGE_L", False), ("micro_F1_14", True)):
+                cells.append(_spread(scores[metric]))
+                if compared:
+                    cells.append("–" if name == FULL else _difference(sweep["against_full"][name][metric]))
+            lines.append(_row(f"{value:g}", cells))
+        lines += ["", f"The paper: {PAPER_SWEEPS[key]}."]
+    return "\n".join(lines) + "\n"
+
+
+def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
+    """The four rows of one length of training: scores and floors, then differences."""
+    lines = [
+        f"Phantom, test split, {part['studies']} studies a seed; seeds: {', '.join(map(str, part['seeds']))};"
+        f" {part['steps']:,} steps. Predicted labels; F1 by labeller `{labeller}`. Mean ± standard deviation over the"
+        " seeds.",
+        "",
+        _header("", (*SHOWN, "cross-entropy", "different reports")),
+    ]
+    for row, scores in part["rows"].items():
+        cells = [_spread(scores[metric]) for metric in (*SHOWN, LIKELIHOOD)]
+        lines.append(_row(TITLES[row], [*cells, ", ".join(f"{count:g}" for count in scores[DIVERSITY]["seeds"])]))
+    for floor, scores in part["floors"].items():
         name = f"*{floor.replace('_', ' ')}* (floor)"
-        lines.append(_row(name, [*(_spread(scores[metric]) for metric in SHOWN), "–"]))
+        lines.append(_row(name, [*(_spread(scores[metric]) for metric in SHOWN), "–", "–"]))
     lines += [
         "",
         "Differences from XProNet: mean (seed by seed, where there are several); *p* over the studies of all seeds,"
@@ -170,37 +232,12 @@ def tables(result: Mapping[str, Any]) -> str:
         "",
         _header("", DIFFERENCES),
     ]
-    for row, found in result["against_full"].items():
+    for row, found in part["against_full"].items():
         lines.append(_row(TITLES[row], [_difference(found[metric]) for metric in DIFFERENCES]))
-    leak = result["leak_delta"]["BLEU_4"]
-    lines += ["", f"Labels of the test reports instead of predicted ones: BLEU_4 of XProNet {_spread(leak, sign='+')}."]
-    lines += ["", "BLEU-4 beside the paper's Table 2, and the change from the full model:", ""]
-    lines.append(_header("", ("phantom", *PAPER)))
-    for row in ROWS:
-        mine = result["rows"][row]["BLEU_4"]["mean"], result["rows"][FULL]["BLEU_4"]["mean"]
-        pairs = [mine, *((of[row][BLEU_4], of[FULL][BLEU_4]) for of in PAPER.values())]
-        lines.append(
-            _row(
-                TITLES[row],
-                [f"{value:.3f}" + f" ({value / full - 1:+.1%})" * (row != FULL) for value, full in pairs],
-            )
-        )
-    for key, sweep in result["sweeps"].items():
-        symbol = {"gamma": "γ", "theta": "θ"}[key]
-        named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
-        lines += [
-            "",
-            f"{symbol} (XProNet's own is {sweep['full']:g}), seeds {', '.join(map(str, sweep['seeds']))}:",
-            "",
-            _header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14")),
-        ]
-        for name, value in sorted(named.items(), key=lambda item: item[1]):
-            scores = sweep["values"][name]
-            difference = "–" if name == FULL else _difference(sweep["against_full"][name]["BLEU_4"])
-            cells = [_spread(scores["BLEU_4"]), difference, _spread(scores["ROUGE_L"]), _spread(scores["micro_F1_14"])]
-            lines.append(_row(f"{value:g}", cells))
-        lines += ["", f"The paper: {PAPER_SWEEPS[key]}."]
-    return "\n".join(lines) + "\n"
+    leak = ", ".join(
+        f"{metric} {_spread(part['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14")
+    )
+    return [*lines, "", f"What labels of the test reports would add to the predicted ones' scores of XProNet: {leak}."]
 
 
 def _header(first: str, columns: Sequence[str]) -> str:
@@ -238,17 +275,19 @@ def put_between(page: Path, text: str) -> None:
 
 def main(
     seeds: Annotated[str, typer.Option(help="Of the four rows of Table 2.")] = "1,2,3",
-    sweep_seeds: Annotated[str, typer.Option(help="Of the sweeps over gamma and theta; empty for none.")] = "1,2,3",
+    short_seeds: Annotated[
+        str, typer.Option(help="Of the short runs: the rows again, and sweeps over gamma and theta; empty for none.")
+    ] = "1,2,3",
     page: Annotated[Path, typer.Option(help="Markdown page to write the tables into.")] = Path("docs/ablations.md"),
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
 ) -> None:
     """Run the ablations and sweeps as DVC experiments, test the differences, and write tables and a picture."""
     try:
-        rows, swept = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, sweep_seeds))
-        if not rows or not set(swept) <= set(rows):
-            raise ValueError(f"--sweep-seeds {sweep_seeds} must be among --seeds {seeds}: sweeps share the full model")
-        run_all(plan(rows, swept))
-        result = analyse(rows, swept, params)
+        long, short = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, short_seeds))
+        if not long:
+            raise ValueError(f"--seeds {seeds!r} names no seed")
+        run_all(plan(long, short))
+        result = analyse(long, short, params)
         write_json(page.with_suffix(".json"), result)
         put_between(page, tables(result))
         bleu_4 = {dataset: {row: scores[BLEU_4] for row, scores in rows.items()} for dataset, rows in PAPER.items()}

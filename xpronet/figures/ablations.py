@@ -24,6 +24,8 @@ def draw(
 ) -> None:
     """BLEU-4 and clinical F1 of every row, the paper's BLEU-4, then the sweeps: seeds as dots over their mean.
 
+    Under each row of the preset lies, thin, the one trained a third as long, where the study has it.
+
     Args:
         result: of `app.ablations.analyse`.
         paper: dataset -> row -> BLEU-4.
@@ -48,23 +50,29 @@ def draw(
     for place, (key, sweep) in enumerate(sweeps.items()):
         axes = figure.add_subplot(grid[1, 2 * place : 2 * place + 2])
         _sweep(axes, key, sweep)
-        axes.set_title(f"paper: {paper_sweeps[key]}", fontsize=9)
+        axes.set_title(f"{result['short']['steps']:,} steps; paper: {paper_sweeps[key]}", fontsize=9)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
 
 
 def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str], metric: str, name: str) -> None:
-    found = [result["rows"][row][metric] for row in titles]
-    axes.barh(list(titles.values()), [each["mean"] for each in found], 0.6, color="#cfe0f1")
-    for y, each in enumerate(found):
-        axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=16, color=BLUE, zorder=3)
-    floors = {floor: result["floors"][floor][metric]["mean"] for floor in FLOORS}
+    preset, short = result["preset"], result["short"]
+    parts = [(preset, -0.12, 0.46, "#9fc5e8", BLUE)] + [(short, 0.28, 0.2, "#d9dee3", GREY)] * bool(short)
+    for part, offset, height, bar, dot in parts:
+        found = [part["rows"][row][metric] for row in titles]
+        places = [y + offset for y in range(len(found))]
+        axes.barh(places, [each["mean"] for each in found], height, color=bar, label=f"{part['steps']:,} steps")
+        for y, each in zip(places, found, strict=True):
+            axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=14, color=dot, zorder=3)
+    axes.set_yticks(range(len(titles)), list(titles.values()))
+    floors = {floor: preset["floors"][floor][metric]["mean"] for floor in FLOORS}
     for floor, style in zip(FLOORS, ("--", ":"), strict=True):
         axes.axvline(floors[floor], color=RED, linestyle=style, linewidth=1.2, label=FLOORS[floor])
     if metric == "BLEU_4":
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2)
-    highest = max(*(max(each["seeds"]) for each in found), *floors.values())
-    _finish(axes, f"phantom: seeds {', '.join(map(str, result['seeds']))},\npredicted labels", name, highest)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.3, -0.18), ncols=2)
+    shown = [seed for part, *_ in parts for row in titles for seed in part["rows"][row][metric]["seeds"]]
+    seeds = ", ".join(map(str, preset["seeds"]))
+    _finish(axes, f"phantom: seeds {seeds},\npredicted labels", name, max(*shown, *floors.values()))
 
 
 def _finish(axes: Axes, title: str, name: str, highest: float) -> None:
