@@ -13,6 +13,7 @@ from stages.check import Params
 from stages.stage import validate
 from xpronet.app import ablations
 from xpronet.evaluation import paired, statistics, study
+from xpronet.evaluation.house_style import share_in_style
 from xpronet.evaluation.statistics import Table
 from xpronet.figures.ablations import draw
 
@@ -91,12 +92,16 @@ def test_equal_seeds_are_no_evidence_and_equal_differences_are():
 def result_of(rows: dict[str, list[Table]]) -> dict:
     floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in ablations.SHOWN}
     swept = {"full": rows["full"], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
-    others = {"cross_entropy": study.summary([0.4, 0.5, 0.6]), "distinct_reports": study.summary([5, 14, 29])}
+    names = ["cross_entropy", "distinct_reports", "in_style"]
+    names += [f"{stratum} {metric}" for stratum in ablations.STRATA for metric in ("BLEU_4", "CIDEr")]
+    looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(names)}
+    looks["distinct_reports"] = study.summary([5, 14, 29])
     part = {
         "seeds": [1, 2, 3],
         "studies": 50,
         "steps": 1250,
-        "rows": {row: {**study.scores_of(each), **others} for row, each in rows.items()},
+        "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "looks": dict.fromkeys(rows, looks),
         "against_full": study.against(rows, "full", seed=1),
         "floors": {"constant": floor, "image_neighbour": floor},
         "leak_delta": floor,
@@ -127,7 +132,8 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     phantom = f"{pi:.3f} ({pi / mean - 1:+.1%})"
     assert f"| w/o PI | {phantom} | {phantom} | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
     assert "seeds: 1, 2, 3; 1,250 steps" in text and "γ (the preset has 10), 378 steps, seeds 1, 2, 3:" in text
-    assert text.count("| 0.500 ± 0.100 | 5, 14, 29 |") == 8  # four rows at either length
+    looks = "| 0.100 ± 0.100 | 5, 14, 29 | 0.300 ± 0.100 | 0.400 ± 0.100 | 0.500 ± 0.100 |"
+    assert text.count(looks) == 8  # four rows at either length
     assert "| *constant* (floor) | 0.200 ± 0.100 |" in text
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
     assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
@@ -135,6 +141,13 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no lines <!-- study: begin"):
         ablations.put_between(page, "")
+
+
+def test_a_report_in_another_site_s_words_is_not_in_style():
+    train = ["the heart is normal . the lungs are clear .", "cardiac size lies within normal limits ."] * 3
+    written = ["the lungs are clear .", "cardiac size is normal and lies within limits .", "the heart is normal ."]
+    assert share_in_style(train, ["a", "b"] * 3, written, ["a", "b", "a"]) == 1
+    assert share_in_style(train, ["a", "b"] * 3, written, ["a", "b", "b"]) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["with short runs", "without"])

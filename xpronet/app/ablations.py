@@ -5,6 +5,7 @@ it stopped: what an experiment has of this commit is not run again. The sweeps a
 trained as short beside them: what is too early to see shows there.
 """
 
+import json
 import math
 import subprocess
 import sys
@@ -16,10 +17,13 @@ from typing import Annotated, Any
 
 import dvc.api
 import typer
+from dvc.api import DVCFileSystem
 
-from xpronet.app.compare import read_side, score
+from xpronet.app.compare import ANNOTATION, read_side, score
 from xpronet.data.files import replacing, write_json
+from xpronet.data.reports import cleaned_reports
 from xpronet.evaluation import study
+from xpronet.evaluation.house_style import share_in_style
 from xpronet.evaluation.statistics import Table
 from xpronet.figures.ablations import draw
 
@@ -31,7 +35,7 @@ TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpne
 METRICS = "metrics/test.json"
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")
 SHOWN = (*LEXICAL, "CIDEr", "micro_F1_14", "macro_F1_14")
-LIKELIHOOD, DIVERSITY = "cross_entropy", "distinct_reports"
+STRATA = ("without_findings", "with_findings")
 DIFFERENCES = ("BLEU_4", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
 # Table 2 of the paper, in the order of LEXICAL; its test labels were made from the test reports (row 20).
 PAPER = {
@@ -119,16 +123,16 @@ def analyse(seeds: Sequence[int], short_seeds: Sequence[int], params: Path) -> d
     """What finished runs show: `preset` and `short`, the four rows at either length of training, and `sweeps`."""
     runs = plan(seeds, short_seeds)
     sides = [read_side(run.name, "test", "predicted") for run in runs]
-    labeller, _, found = score(sides, params)
-    table_of = {(run.row, run.seed): table for run, table in zip(runs, found, strict=True)}
+    labeller, _, scored = score(sides, params)
+    table_of = {run.name: table for run, table in zip(runs, scored, strict=True)}
     result = {"labeller": labeller, "preset": _four_rows(table_of, "", seeds), "short": None, "sweeps": {}}
     if not short_seeds:
         return result
     result["short"] = _four_rows(table_of, "short-", short_seeds)
     for key, values in SWEEPS.items():
         swept = {
-            FULL: [table_of[f"short-{FULL}", seed] for seed in short_seeds],
-            **{str(value): [table_of[f"{key}-{value}", seed] for seed in short_seeds] for value in values},
+            FULL: [table_of[f"short-{FULL}-{seed}"] for seed in short_seeds],
+            **{str(value): [table_of[f"{key}-{value}-{seed}"] for seed in short_seeds] for value in values},
         }
         result["sweeps"][key] = {
             "full": _params(f"short-{FULL}", short_seeds)[key],
@@ -139,33 +143,46 @@ def analyse(seeds: Sequence[int], short_seeds: Sequence[int], params: Path) -> d
     return result
 
 
-def _four_rows(table_of: Mapping[tuple[str, int], Table], prefix: str, seeds: Sequence[int]) -> dict[str, Any]:
+def _four_rows(table_of: Mapping[str, Table], prefix: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Scores, differences from the full model and floors of the rows of Table 2 at one length of training."""
-    rows = {row: [table_of[prefix + row, seed] for seed in seeds] for row in ROWS}
-    shown = {
-        row: [dvc.api.metrics_show(METRICS, rev=Run(prefix + row, seed, ()).name) for seed in seeds] for row in ROWS
-    }
-    full, params = shown[FULL], _params(prefix + FULL, seeds)
+    rows = {row: [table_of[f"{prefix}{row}-{seed}"] for seed in seeds] for row in ROWS}
+    looked = {row: [_look_at(f"{prefix}{row}-{seed}") for seed in seeds] for row in ROWS}
+    metrics = [dvc.api.metrics_show(METRICS, rev=f"{prefix}{FULL}-{seed}") for seed in seeds]
+    params = _params(prefix + FULL, seeds)
     return {
         "seeds": list(seeds),
         "studies": len(rows[FULL][0].means),
         "steps": math.ceil(params["phantom"]["train"] / params["train"]["batch_size"]) * params["train"]["epochs"],
-        "rows": {
-            row: {
-                **study.scores_of(rows[row]),
-                **{
-                    metric: study.summary([each["predicted"][metric] for each in metrics])
-                    for metric in (LIKELIHOOD, DIVERSITY)
-                },
-            }
-            for row, metrics in shown.items()
+        "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "looks": {
+            row: {name: study.summary([run[name] for run in each]) for name in each[0]} for row, each in looked.items()
         },
         "against_full": study.against(rows, FULL, seed=1),
         "floors": {
-            floor: {metric: study.summary([each["floors"][floor][metric] for each in full]) for metric in SHOWN}
-            for floor in full[0]["floors"]
+            floor: {metric: study.summary([each["floors"][floor][metric] for each in metrics]) for metric in SHOWN}
+            for floor in metrics[0]["floors"]
         },
-        "leak_delta": {metric: study.summary([each["leak_delta"][metric] for each in full]) for metric in SHOWN},
+        "leak_delta": {metric: study.summary([each["leak_delta"][metric] for each in metrics]) for metric in SHOWN},
+    }
+
+
+def _look_at(name: str) -> dict[str, float]:
+    """What the corpus scores of a run do not tell: likelihood, diversity, house style, and scores by stratum."""
+    files, params = DVCFileSystem(rev=name), dvc.api.params_show(rev=name)
+    predicted = dvc.api.metrics_show(METRICS, rev=name)["predicted"]
+    strata = json.loads(files.read_text("data/scores/test.json", encoding="utf-8"))["strata"]
+    studies = json.loads(files.read_text(str(ANNOTATION), encoding="utf-8"))
+    train, test = studies["train"], studies["test"]
+    return {
+        "cross_entropy": predicted["cross_entropy"],
+        "distinct_reports": predicted["distinct_reports"],
+        "in_style": share_in_style(
+            cleaned_reports([each["report"] for each in train], params["reports"]["style"], params["reports"]["xxxx"]),
+            [each["state"]["site"] for each in train],
+            read_side(name, "test", "predicted").written,
+            [each["state"]["site"] for each in test],
+        ),
+        **{f"{stratum} {metric}": strata[stratum][metric] for stratum in STRATA for metric in ("BLEU_4", "CIDEr")},
     }
 
 
@@ -217,14 +234,13 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
         f" {part['steps']:,} steps. Predicted labels; F1 by labeller `{labeller}`. Mean ± standard deviation over the"
         " seeds.",
         "",
-        _header("", (*SHOWN, "cross-entropy", "different reports")),
+        _header("", SHOWN),
     ]
     for row, scores in part["rows"].items():
-        cells = [_spread(scores[metric]) for metric in (*SHOWN, LIKELIHOOD)]
-        lines.append(_row(TITLES[row], [*cells, ", ".join(f"{count:g}" for count in scores[DIVERSITY]["seeds"])]))
+        lines.append(_row(TITLES[row], [_spread(scores[metric]) for metric in SHOWN]))
     for floor, scores in part["floors"].items():
         name = f"*{floor.replace('_', ' ')}* (floor)"
-        lines.append(_row(name, [*(_spread(scores[metric]) for metric in SHOWN), "–", "–"]))
+        lines.append(_row(name, [_spread(scores[metric]) for metric in SHOWN]))
     lines += [
         "",
         "Differences from XProNet: mean (seed by seed, where there are several); *p* over the studies of all seeds,"
@@ -234,6 +250,29 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
     ]
     for row, found in part["against_full"].items():
         lines.append(_row(TITLES[row], [_difference(found[metric]) for metric in DIFFERENCES]))
+    lines += [
+        "",
+        "Behind the scores: cross-entropy per token by teacher forcing on the test reports, how many different reports"
+        " a row writes (seed by seed), the share of reports in the house style of their study's site, and scores of"
+        " studies without and with findings.",
+        "",
+        _header(
+            "",
+            (
+                "cross-entropy",
+                "different reports",
+                "in style",
+                "BLEU_4 without",
+                "CIDEr without",
+                "BLEU_4 with",
+                "CIDEr with",
+            ),
+        ),
+    ]
+    for row, looks in part["looks"].items():
+        counts = ", ".join(f"{count:g}" for count in looks["distinct_reports"]["seeds"])
+        cells = [_spread(looks[name]) for name in looks if name != "distinct_reports"]
+        lines.append(_row(TITLES[row], [cells[0], counts, *cells[1:]]))
     leak = ", ".join(
         f"{metric} {_spread(part['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14")
     )
