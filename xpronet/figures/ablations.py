@@ -43,7 +43,7 @@ def draw(
         values = [rows[row] for row in titles]
         axes.barh(list(titles.values()), values, 0.6, color=GREY)
         for y, value in enumerate(values):
-            axes.text(value, y, f"{value:.3f} ", va="center", ha="right", color="white", fontsize=9)
+            axes.text(0, y, f" {value:.3f}", va="center", color="white", fontsize=9)
         if dataset in constants:
             axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
         _finish(axes, f"{dataset}, paper: one run,\nlabels of the test reports", "BLEU-4", max(values))
