@@ -1,7 +1,10 @@
 """The study behind docs/ablations.md: the right experiments, run once, and tables that say what they found."""
 
+import json
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from scipy import stats
 
 from stages.check import Params
 from stages.stage import validate
-from xpronet.app import ablations
+from xpronet.app import ablations, compare
+from xpronet.data.reports import clean_report
+from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import paired, statistics, study
 from xpronet.evaluation.house_style import share_in_style
 from xpronet.evaluation.statistics import Table
@@ -53,6 +58,9 @@ def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
         validate(Params, params)
         seen.add(yaml.safe_dump(params))
     assert len(seen) == len(runs)
+    train, short = preset["train"], dict(change.split("=") for change in ablations.SHORT)
+    steps = train["epochs"] / train["batch_size"], int(short["train.epochs"]) / int(short["train.batch_size"])
+    assert steps[1] / steps[0] == pytest.approx(1 / 3, abs=0.05)  # "a third as long", say the headings
 
 
 def test_means_and_deviations_are_numpy_s(rows):
@@ -92,9 +100,7 @@ def test_equal_seeds_are_no_evidence_and_equal_differences_are():
 def result_of(rows: dict[str, list[Table]]) -> dict:
     floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in ablations.SHOWN}
     swept = {"full": rows["full"], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
-    names = ["cross_entropy", "distinct_reports", "in_style"]
-    names += [f"{stratum} {metric}" for stratum in ablations.STRATA for metric in ("BLEU_4", "CIDEr")]
-    looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(names)}
+    looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(ablations.LOOKS)}
     looks["distinct_reports"] = study.summary([5, 14, 29])
     part = {
         "seeds": [1, 2, 3],
@@ -160,26 +166,109 @@ def test_the_picture_is_drawn(rows, tmp_path, short):
         assert picture.width > 1000
 
 
+FINDINGS = {"a": "The heart is large.", "b": "Cardiac size is increased."}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A DVC repository with made-up runs as tags: half of the reports of w/o CMPNet are in the other site's words."""
+    folder = tmp_path_factory.mktemp("runs")
+    splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 6
+    sites = {f"s{n}": "ab"[n % 2] for n in range(len(splits))}
+    studies = [
+        Study(id=id, split=split, image_path=["a.png"], report=FINDINGS[site], state={"site": site})
+        for split, (id, site) in zip(splits, sites.items(), strict=True)
+    ]
+    for name in ("data/prepared", "data/scores", "data/predictions", "metrics"):
+        (folder / name).mkdir(parents=True)
+    write_annotation(folder / "data/prepared/annotation.json", studies)
+    git(folder, "init", "--quiet")
+    subprocess.run(["dvc", "init", "--quiet"], cwd=folder, check=True)
+    (folder / "dvc.yaml").write_text("params: [params.yaml]\nmetrics: [metrics/test.json]\n")
+    preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+    scores = dict.fromkeys(ablations.SHOWN, 0.5)
+    for number, run in enumerate(ablations.plan([1], [1])):
+        params = {**preset, "train": {**preset["train"], "epochs": 2, "batch_size": 300}}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        wrong = {"s6", "s7", "s8"} if run.row == "wo-cmpnet" else set()
+        reports = {
+            id: clean_report(FINDINGS["ab".replace(site, "") if id in wrong else site], "iu_xray")
+            for id, site in sites.items()
+        }
+        lines = [json.dumps({"id": id, "predicted": {"report": report}}) for id, report in reports.items()]
+        (folder / "data/predictions/test.jsonl").write_text("\n".join(lines) + "\n")
+        metrics = {
+            "predicted": {"cross_entropy": number, "distinct_reports": 2, **scores},
+            "floors": {"constant": scores},
+            "leak_delta": scores,
+        }
+        (folder / "metrics/test.json").write_text(json.dumps(metrics))
+        strata = {
+            name: {"BLEU_4": number + 0.25, "CIDEr": number + 0.5} for name in ("with_findings", "without_findings")
+        }
+        (folder / "data/scores/test.json").write_text(json.dumps({"strata": strata}))
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "-m", run.name)
+        git(folder, "tag", run.name)
+    return folder
+
+
+def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
+    """A row that got another run's scores would be a table that nobody can doubt by looking at it."""
+    monkeypatch.chdir(runs)
+    no_java = SimpleNamespace(statistics=lambda references, hypotheses: np.ones((len(hypotheses), 23)))
+    monkeypatch.setattr(compare, "running_meteor", lambda: nullcontext(no_java))
+    result = ablations.analyse([1], [1], Path("params.yaml"))
+    order = [run.row for run in ablations.plan([1], [1])]
+    for part, prefix in (("preset", ""), ("short", "short-")):
+        looks = result[part]["looks"]
+        for row in ablations.ROWS:
+            place = order.index(prefix + row)
+            assert looks[row]["cross_entropy"]["seeds"] == [place]
+            assert looks[row]["with_findings BLEU_4"]["seeds"] == [place + 0.25]
+        assert [looks[row]["in_style"]["mean"] for row in ablations.ROWS] == [1, 1, 1, 1 if prefix else 0.5]
+        assert result[part]["steps"] == 2 * 4 and result[part]["studies"] == 6
+        assert result[part]["floors"]["constant"]["BLEU_4"]["seeds"] == [0.5]
+    preset = result["preset"]
+    assert preset["rows"]["full"]["ROUGE_L"]["mean"] == 1 > preset["rows"]["wo-cmpnet"]["ROUGE_L"]["mean"]
+    assert (
+        preset["against_full"]["wo-cmpnet"]["ROUGE_L"]["mean"] < 0 == preset["against_full"]["wo-pi"]["ROUGE_L"]["mean"]
+    )
+    assert list(result["sweeps"]["gamma"]["values"]) == ["full", "1", "5", "15"]
+    assert "different reports" in ablations.tables(result)
+    without = ablations.analyse([1], [], Path("params.yaml"))
+    assert without["short"] is None and without["sweeps"] == {}
+
+
+def test_another_dataset_is_refused_before_hours_of_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "run_all", lambda runs: pytest.fail("runs were started"))
+    params = tmp_path / "params.yaml"
+    params.write_text((ROOT / "presets/iu_xray.yaml").read_text())
+    with pytest.raises(SystemExit, match="dataset iu_xray: this study is of the phantom"):
+        ablations.main(params=params)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=n", "-c", "user.email=e")
+    command = ["git", *identity, *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def test_an_experiment_of_this_commit_is_not_run_again(tmp_path, monkeypatch):
     """An interrupted study of hours must not start anew; after a change it must."""
     monkeypatch.chdir(tmp_path)
-
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=n", "-c", "user.email=e")
-        return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-    git("init", "--quiet")
+    git(tmp_path, "init", "--quiet")
     Path("file").write_text("1")
     Path("docs").mkdir()
     Path("docs/page.md").write_text("none yet")
-    git("add", "--all")
-    git("commit", "--quiet", "-m", "one")
-    head = git("rev-parse", "HEAD")
-    git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/full-1", head)
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "-m", "one")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    git(tmp_path, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/full-1", head)
     assert ablations.is_done("full-1") and not ablations.is_done("full-2")
     Path("docs/page.md").write_text("the study's own tables")
     assert ablations.is_done("full-1")
     Path("file").write_text("2")
     assert not ablations.is_done("full-1")  # something is not committed
-    git("commit", "--quiet", "--all", "-m", "two")
+    git(tmp_path, "commit", "--quiet", "--all", "-m", "two")
     assert not ablations.is_done("full-1")  # another commit

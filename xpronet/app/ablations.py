@@ -19,7 +19,8 @@ import dvc.api
 import typer
 from dvc.api import DVCFileSystem
 
-from xpronet.app.compare import ANNOTATION, read_side, score
+from xpronet.app.compare import ANNOTATION, Side, read_side, score
+from xpronet.app.settings import read_keys
 from xpronet.data.files import replacing, write_json
 from xpronet.data.reports import cleaned_reports
 from xpronet.evaluation import study
@@ -32,10 +33,19 @@ ROWS = {FULL: [], "wo-pi": ["prototype_init=random"], "wo-imlcs": ["imlcs=false"
 SWEEPS = {"gamma": (1, 5, 15), "theta": (1.25, 1.75, 2.0)}  # beside the preset's own 10 and 1.5
 SHORT = ["train.batch_size=16", "train.epochs=6", "train.lr_step=4"]  # a third of the preset's steps
 TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpnet": "w/o CMPNet"}
-METRICS = "metrics/test.json"
+METRICS, SCORES = "metrics/test.json", "data/scores/test.json"
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")
 SHOWN = (*LEXICAL, "CIDEr", "micro_F1_14", "macro_F1_14")
-STRATA = ("without_findings", "with_findings")
+# What stands behind the scores, and its column.
+LOOKS = {
+    "cross_entropy": "cross-entropy",
+    "distinct_reports": "different reports",
+    "in_style": "in style",
+    "without_findings BLEU_4": "BLEU_4 without",
+    "without_findings CIDEr": "CIDEr without",
+    "with_findings BLEU_4": "BLEU_4 with",
+    "with_findings CIDEr": "CIDEr with",
+}
 DIFFERENCES = ("BLEU_4", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
 # Table 2 of the paper, in the order of LEXICAL; its test labels were made from the test reports (row 20).
 PAPER = {
@@ -98,11 +108,12 @@ def run_all(runs: Sequence[Run]) -> None:
         if number:
             minutes = (time.monotonic() - started) / number * (len(todo) - number) / 60
             left = f"; about {minutes:.0f} min left"
-        typer.echo(f"[{number + 1}/{len(todo)}] {run.name}: {' '.join(run.changes)}{left}")
+        changes = [f"seed={run.seed}", *run.changes]
+        typer.echo(f"[{number + 1}/{len(todo)}] {run.name}: {' '.join(changes)}{left}")
         # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
         subprocess.run(["dvc", "exp", "remove", run.name], capture_output=True)
         command = ["dvc", "exp", "run", "--temp", "--name", run.name]
-        for change in (f"seed={run.seed}", *run.changes):
+        for change in changes:
             command += ["--set-param", change]
         if subprocess.run(command).returncode:
             raise ValueError(f"experiment {run.name} failed: {' '.join(command)}")
@@ -121,21 +132,18 @@ def _git(*arguments: str) -> str:
 
 def analyse(seeds: Sequence[int], short_seeds: Sequence[int], params: Path) -> dict[str, Any]:
     """What finished runs show: `preset` and `short`, the four rows at either length of training, and `sweeps`."""
-    runs = plan(seeds, short_seeds)
-    sides = [read_side(run.name, "test", "predicted") for run in runs]
-    labeller, _, scored = score(sides, params)
-    table_of = {run.name: table for run, table in zip(runs, scored, strict=True)}
-    result = {"labeller": labeller, "preset": _four_rows(table_of, "", seeds), "short": None, "sweeps": {}}
+    sides = [read_side(run.name, "test", "predicted") for run in plan(seeds, short_seeds)]
+    labeller, _, tables = score(sides, params)
+    found = {side.name: (side, table) for side, table in zip(sides, tables, strict=True)}
+    result = {"labeller": labeller, "preset": _four_rows(found, "", seeds), "short": None, "sweeps": {}}
     if not short_seeds:
         return result
-    result["short"] = _four_rows(table_of, "short-", short_seeds)
+    result["short"] = _four_rows(found, "short-", short_seeds)
     for key, values in SWEEPS.items():
-        swept = {
-            FULL: [table_of[f"short-{FULL}-{seed}"] for seed in short_seeds],
-            **{str(value): [table_of[f"{key}-{value}-{seed}"] for seed in short_seeds] for value in values},
-        }
+        rows = {FULL: f"short-{FULL}", **{str(value): f"{key}-{value}" for value in values}}
+        swept = {name: [found[f"{row}-{seed}"][1] for seed in short_seeds] for name, row in rows.items()}
         result["sweeps"][key] = {
-            "full": _params(f"short-{FULL}", short_seeds)[key],
+            "full": dvc.api.params_show(rev=f"short-{FULL}-{short_seeds[0]}")[key],
             "seeds": list(short_seeds),
             "values": {name: study.scores_of(each) for name, each in swept.items()},
             "against_full": study.against(swept, FULL, seed=1),
@@ -143,19 +151,20 @@ def analyse(seeds: Sequence[int], short_seeds: Sequence[int], params: Path) -> d
     return result
 
 
-def _four_rows(table_of: Mapping[str, Table], prefix: str, seeds: Sequence[int]) -> dict[str, Any]:
+def _four_rows(found: Mapping[str, tuple[Side, Table]], prefix: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Scores, differences from the full model and floors of the rows of Table 2 at one length of training."""
-    rows = {row: [table_of[f"{prefix}{row}-{seed}"] for seed in seeds] for row in ROWS}
-    looked = {row: [_look_at(f"{prefix}{row}-{seed}") for seed in seeds] for row in ROWS}
-    metrics = [dvc.api.metrics_show(METRICS, rev=f"{prefix}{FULL}-{seed}") for seed in seeds]
-    params = _params(prefix + FULL, seeds)
+    of_row = {row: [found[f"{prefix}{row}-{seed}"] for seed in seeds] for row in ROWS}
+    rows = {row: [table for _, table in each] for row, each in of_row.items()}
+    looks = {row: [_look_at(side) for side, _ in each] for row, each in of_row.items()}
+    full = [side.name for side, _ in of_row[FULL]]
+    metrics, params = [dvc.api.metrics_show(METRICS, rev=name) for name in full], dvc.api.params_show(rev=full[0])
     return {
         "seeds": list(seeds),
         "studies": len(rows[FULL][0].means),
         "steps": math.ceil(params["phantom"]["train"] / params["train"]["batch_size"]) * params["train"]["epochs"],
         "rows": {row: study.scores_of(each) for row, each in rows.items()},
         "looks": {
-            row: {name: study.summary([run[name] for run in each]) for name in each[0]} for row, each in looked.items()
+            row: {look: study.summary([run[look] for run in each]) for look in LOOKS} for row, each in looks.items()
         },
         "against_full": study.against(rows, FULL, seed=1),
         "floors": {
@@ -166,28 +175,24 @@ def _four_rows(table_of: Mapping[str, Table], prefix: str, seeds: Sequence[int])
     }
 
 
-def _look_at(name: str) -> dict[str, float]:
+def _look_at(side: Side) -> dict[str, float]:
     """What the corpus scores of a run do not tell: likelihood, diversity, house style, and scores by stratum."""
-    files, params = DVCFileSystem(rev=name), dvc.api.params_show(rev=name)
-    predicted = dvc.api.metrics_show(METRICS, rev=name)["predicted"]
-    strata = json.loads(files.read_text("data/scores/test.json", encoding="utf-8"))["strata"]
+    files, reports = DVCFileSystem(rev=side.name), dvc.api.params_show(rev=side.name)["reports"]
+    predicted = dvc.api.metrics_show(METRICS, rev=side.name)["predicted"]
+    strata = json.loads(files.read_text(SCORES, encoding="utf-8"))["strata"]
     studies = json.loads(files.read_text(str(ANNOTATION), encoding="utf-8"))
-    train, test = studies["train"], studies["test"]
+    site_of = {each["id"]: each["state"]["site"] for split in ("train", "test") for each in studies[split]}
     return {
         "cross_entropy": predicted["cross_entropy"],
         "distinct_reports": predicted["distinct_reports"],
         "in_style": share_in_style(
-            cleaned_reports([each["report"] for each in train], params["reports"]["style"], params["reports"]["xxxx"]),
-            [each["state"]["site"] for each in train],
-            read_side(name, "test", "predicted").written,
-            [each["state"]["site"] for each in test],
+            cleaned_reports([each["report"] for each in studies["train"]], reports["style"], reports["xxxx"]),
+            [site_of[each["id"]] for each in studies["train"]],
+            side.written,
+            [site_of[id] for id in side.ids],
         ),
-        **{f"{stratum} {metric}": strata[stratum][metric] for stratum in STRATA for metric in ("BLEU_4", "CIDEr")},
+        **{f"{stratum} {metric}": value for stratum, scores in strata.items() for metric, value in scores.items()},
     }
-
-
-def _params(row: str, seeds: Sequence[int]) -> dict[str, Any]:
-    return dvc.api.params_show(rev=Run(row, seeds[0], ()).name)
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -256,23 +261,11 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
         " a row writes (seed by seed), the share of reports in the house style of their study's site, and scores of"
         " studies without and with findings.",
         "",
-        _header(
-            "",
-            (
-                "cross-entropy",
-                "different reports",
-                "in style",
-                "BLEU_4 without",
-                "CIDEr without",
-                "BLEU_4 with",
-                "CIDEr with",
-            ),
-        ),
+        _header("", list(LOOKS.values())),
     ]
     for row, looks in part["looks"].items():
         counts = ", ".join(f"{count:g}" for count in looks["distinct_reports"]["seeds"])
-        cells = [_spread(looks[name]) for name in looks if name != "distinct_reports"]
-        lines.append(_row(TITLES[row], [cells[0], counts, *cells[1:]]))
+        lines.append(_row(TITLES[row], [counts if n == "distinct_reports" else _spread(looks[n]) for n in LOOKS]))
     leak = ", ".join(
         f"{metric} {_spread(part['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14")
     )
@@ -325,6 +318,12 @@ def main(
         long, short = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, short_seeds))
         if not long:
             raise ValueError(f"--seeds {seeds!r} names no seed")
+        (dataset,) = read_keys(params, {"dataset": str})
+        if dataset != "phantom":
+            raise ValueError(
+                f"{params}: dataset {dataset}: this study is of the phantom; run a row by `dvc exp run -S cmpnet=false`"
+                " (README, Experiments) and hold it against another by `xpronet compare`"
+            )
         run_all(plan(long, short))
         result = analyse(long, short, params)
         write_json(page.with_suffix(".json"), result)
