@@ -30,6 +30,6 @@ bench: setup
 	python -m benchmarks
 
 ablations: setup
-	python -m xpronet.app.ablations $(ARGS)
+	python -m experiments.ablations $(ARGS)
 
 .PHONY: help setup repro test bench ablations

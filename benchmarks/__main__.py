@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from xpronet.data.files import write_json
+from xpronet.common.files import write_json
 
 PARTS = ("losses", "images", "decoding", "training", "evaluation")
 THREADS = 2

@@ -3,13 +3,13 @@
 import numpy as np
 
 from benchmarks.measure import alternate, at_least, at_most
-from xpronet.data.phantom import source
 from xpronet.data.reports import cleaned_reports
 from xpronet.evaluation import lexical, statistics
 from xpronet.evaluation.diversity import diversity
 from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels import rules
 from xpronet.labels.conditions import pseudo_labels
+from xpronet.sources.phantom import source
 
 STUDIES = 3858  # of the test split
 SECONDS = 60  # on two cores

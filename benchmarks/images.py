@@ -9,9 +9,11 @@ from PIL import Image
 
 from benchmarks.measure import alternate, at_least
 from xpronet.data.dataset import StudyDataset, loader
-from xpronet.data.images import ImagePack, normalise, pack_image, read_image, resize_square, write_pack
-from xpronet.labels.backbones import resnet
+from xpronet.data.pack import ImagePack, normalise
+from xpronet.encoders.backbones import resnet
 from xpronet.prototypes.features import write_visual_features
+from xpronet.sources.images import read_image, resize_square
+from xpronet.sources.pack_writer import pack_image, write_pack
 
 COUNT, RESIZE, CROP = 256, 256, 224
 

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 
 from benchmarks.images import CROP, RESIZE, draw
-from xpronet.data.images import read_image, resize_shorter, resize_square
-from xpronet.data.packing import Folder, pack_studies
 from xpronet.data.studies import Study
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.prototypes import kmeans
+from xpronet.sources.images import read_image, resize_shorter, resize_square
+from xpronet.sources.packing import Folder, pack_studies
 
 IMAGES, STUDIES, WIDTHS, N_PROTOTYPES = 100_000, 270_000, (2048, 768), 20
 # Share of MIMIC-CXR's reports with each observation, in our order, as CheXpert labels them; a study has several.

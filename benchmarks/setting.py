@@ -2,7 +2,8 @@
 
 import torch
 
-from xpronet.model.xpronet import ModelConfig, Objective, XProNet
+from xpronet.model.losses import Objective
+from xpronet.model.xpronet import ModelConfig, XProNet
 
 BATCH, VIEWS, SIZE, TOKENS, BEAM = 16, 2, 224, 60, 3
 CONFIG = ModelConfig(vocab_size=760)

@@ -6,9 +6,9 @@ import torch
 
 from benchmarks.measure import alternate, at_most
 from benchmarks.setting import BATCH, CONFIG, OBJECTIVE, VIEWS, labels, model, pixels, tokens
+from xpronet.common.devices import autocast
 from xpronet.data.dataset import Batch
-from xpronet.data.devices import autocast
-from xpronet.data.images import normalise
+from xpronet.data.pack import normalise
 from xpronet.model.visual import VisualExtractor
 from xpronet.training.loop import optimiser, step
 from xpronet.training.params import TrainParams
@@ -21,6 +21,8 @@ PARAMS = {
     "lr_decay": 0.8,
     "lr_step": 10,
     "weight_decay": 5e-5,
+    "val_beam_size": 3,
+    "val_max_length": 60,
 }
 MUST = {"float32": 1.2, "bf16": 1.3}
 

@@ -9,31 +9,34 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from stages.stage import FILE, load_yaml, run, validate
-from xpronet.data.files import raise_all, write_json
-from xpronet.data.params import (
-    Count,
-    Dataset,
-    ImageParams,
-    MimicParams,
-    OpenIParams,
-    PhantomParams,
-    ReportParams,
-    RuntimeParams,
-)
-from xpronet.data.params import Path as PathParam
+from stages.stage import run
+from xpronet.classifier.params import ClassifierParams
+from xpronet.common.files import raise_all, write_json
+from xpronet.common.params import FILE, PathName, RuntimeParams, Seed, load_yaml, validate
+from xpronet.data.params import ReportParams
 from xpronet.evaluation.params import EvaluateParams
-from xpronet.labels.params import ClassifierParams, LabelParams
+from xpronet.labels.params import LabelParams
 from xpronet.model.params import DecodeParams, ModelParams
 from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
+from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
 from xpronet.training.params import Symbols, TrainParams
+
+TRAINED = "data/model"  # what stage train writes
 
 
 class Params(Symbols):
+    """The whole of params.yaml."""
+
     dataset: Dataset
-    source: PathParam
-    seed: Count
+    """`phantom`, the embedded one; `iu_xray`; or `mimic_cxr`."""
+    source: PathName
+    """Where its annotation, or Open-i's or PhysioNet's files, lie; for phantom the code that draws it."""
+    seed: Seed
+    """Of every random choice of training; data is drawn by seeds of its own, `phantom.seed` and `openi.seed`."""
     prototype_init: PrototypeInit
+    """`kmeans`; `random`, w/o PI; or published matrices: a file, or two of half the prototypes, flipped ones first."""
+    model_folder: PathName
+    """The model that writes the reports: the trained one, or any model folder, which is scored without training."""
     phantom: PhantomParams
     openi: OpenIParams
     mimic: MimicParams
@@ -104,6 +107,8 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
             params.features.text_encoder,
             "expected chexbert, minilm or a Hugging Face folder",
         )
+    if params.model_folder != TRAINED:
+        yield "model_folder", params.model_folder, "name a model folder, as `xpronet import-official` makes one"
     for key in ("radgraph", "bertscore"):
         if getattr(params.evaluate, key) is not None:
             yield f"evaluate.{key}", getattr(params.evaluate, key), "expected the folder of its weights, or null"

@@ -2,28 +2,31 @@
 
 import numpy as np
 
-from stages.stage import read, run
+from stages.stage import run
+from xpronet.classifier import network
+from xpronet.classifier.calibration import quality
+from xpronet.classifier.fit import fit
+from xpronet.classifier.params import ClassifierParams
+from xpronet.classifier.thresholds import decide
+from xpronet.common.devices import choose
+from xpronet.common.files import write_json
+from xpronet.common.params import RuntimeParams, Seed, Strict, read
 from xpronet.data.dataset import StudyDataset, image_positions
-from xpronet.data.devices import choose
-from xpronet.data.files import write_json
-from xpronet.data.images import ImagePack
-from xpronet.data.params import Count, RuntimeParams, Strict
+from xpronet.data.pack import ImagePack
 from xpronet.data.studies import read_annotation
-from xpronet.labels import classifier
-from xpronet.labels.calibration import quality
-from xpronet.labels.params import ClassifierParams
 from xpronet.labels.table import read_labels, write_labels
 
 
 class Params(Strict):
-    seed: Count
+    seed: Seed
     classifier: ClassifierParams
     runtime: RuntimeParams
 
 
 def main() -> None:
     params = read(Params)
-    settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
+    runtime = params.runtime
+    settings = {"device": choose(runtime.device), "workers": runtime.workers, "batch_size": runtime.batch_size}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     labels, images = read_labels("data/labels.csv", studies), image_positions(studies)
@@ -32,19 +35,18 @@ def main() -> None:
         rows = [row for row, study in enumerate(studies) if study.split in splits]
         return rows, StudyDataset(pack, [images[row] for row in rows], labels=labels[rows], seed=params.seed, **options)
 
-    fitted = classifier.fit(
-        dataset("train", augment=True)[1], dataset("val")[1], params.classifier, seed=params.seed, **settings
-    )
-    classifier.save("data/classifier", fitted)
+    fitted = fit(dataset("train", augment=True)[1], dataset("val")[1], params.classifier, seed=params.seed, **settings)
+    network.save("data/classifier", fitted.classifier, fitted.thresholds)
     rows, unlabelled = dataset("val", "test")
-    probabilities = classifier.predict(fitted.classifier, unlabelled, precision=params.classifier.precision, **settings)
+    probabilities = network.predict(fitted.classifier, unlabelled, precision=params.classifier.precision, **settings)
     chosen = [studies[row] for row in rows]
     write_labels("data/predicted_probabilities.csv", chosen, probabilities)
-    decided = classifier.decide(probabilities, fitted.thresholds)
+    decided = decide(probabilities, fitted.thresholds)
     write_labels("data/predicted_labels.csv", chosen, decided)
     val = np.array([study.split == "val" for study in chosen])
     found = quality(labels[rows][val], probabilities[val], decided[val])
-    write_json("metrics/classifier.json", {"val": found, "epochs": fitted.history})
+    write_json("metrics/classifier.json", {name: found[name] for name in ("macro_AUROC", "macro_F1", "macro_ECE")})
+    write_json("metrics/details/classifier.json", {"val": found, "epochs": fitted.history})
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
-"""Predictions -> metrics/{val,test}.json and data/scores: scores under three kinds of labels, floors (Tables 1, 2)."""
+"""Predictions -> metrics: scores under three kinds of labels beside floors and intervals (Tables 1, 2).
 
+`metrics/{val,test}.json` has the few that runs are compared by, `metrics/details/` all, `data/scores/` some per study.
+"""
+
+import csv
 import json
 import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from stages.stage import read, run
-from xpronet.data.devices import choose
-from xpronet.data.files import write_json
-from xpronet.data.params import Count, ReportParams, RuntimeParams, Strict
+from stages.stage import run
+from xpronet.classifier.calibration import quality
+from xpronet.common.devices import choose
+from xpronet.common.files import replacing, write_json
+from xpronet.common.params import RuntimeParams, Strict, read
+from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
-from xpronet.data.studies import SPLITS, of_split, read_annotation
+from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.evaluation import extras, floors, lexical, statistics
 from xpronet.evaluation.meteor import running_meteor
 from xpronet.evaluation.params import EvaluateParams
-from xpronet.evaluation.summary import summarise
+from xpronet.evaluation.summary import compared, summarise
 from xpronet.figures.reliability import reliability_diagrams
 from xpronet.labels import labeller
-from xpronet.labels.calibration import quality
 from xpronet.labels.conditions import pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
 from xpronet.labels.table import read_labels
@@ -26,7 +32,6 @@ SOURCES = ("predicted", "reference", "none")  # of the labels that the prototype
 
 
 class Params(Strict):
-    seed: Count
     reports: ReportParams
     labels: LabelParams
     evaluate: EvaluateParams
@@ -41,42 +46,34 @@ def main() -> None:
         split: cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
         for split, chosen in splits.items()
     }
-    train = reports["train"], read_labels("data/labels.csv", splits["train"])
-    constant = floors.best_constant(reports["train"], reports["val"])
-    train_features, held_out = (np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "held_out"))
-    of_held_out = [study.split for study in studies if study.split != "train"]
     vocabulary = Vocabulary.build(reports["train"], params.reports.min_count)
     device = choose(params.runtime.device)
     name, classes = labeller.load(params.labels, device=device)
     more = extras.load(params.evaluate, device=device)
+    look_up = floors_of(studies, reports)
 
-    def label(texts: list[str]) -> np.ndarray:
+    def label(texts: Sequence[str]) -> np.ndarray:
         return pseudo_labels(classes(texts), uncertain=params.labels.uncertain)
 
     with running_meteor() as meteor:
         for split in ("val", "test"):
             chosen, references = splits[split], reports[split]
-            labels = read_labels("data/labels.csv", chosen)
-            predicted = read_labels("data/predicted_labels.csv", chosen)
-            features = held_out[np.array(of_held_out) == split]
+            labels, predicted, probabilities = (
+                read_labels(f"data/{file}.csv", chosen)
+                for file in ("labels", "predicted_labels", "predicted_probabilities")
+            )
             drawn = true_labels([study.state for study in chosen])
             generated = predictions(split)
             written = {source: [generated[study.id][source]["report"] for study in chosen] for source in SOURCES}
-            scores, details = summarise(
+            scores, table = summarise(
                 references,
                 written,
-                floors={
-                    "constant": [constant] * len(chosen),
-                    "label_constant": floors.label_constants(*train, predicted),
-                    "label_neighbour": floors.label_neighbours(*train, predicted, seed=params.seed),
-                    "image_neighbour": [train[0][row] for row in floors.image_neighbours(train_features, features)],
-                },
+                floors=look_up(split, predicted),
                 groups=statistics.groups_of(labels, references, set(reports["train"])),
                 label=label,
                 truth=("data/labels.csv", labels) if drawn is None else ("the drawn state", drawn),
                 meteor=meteor,
                 extras=more,
-                seed=params.seed,
             )
             tokens = sum(generated[study.id]["own_tokens"] for study in chosen)
             for source in SOURCES:
@@ -86,24 +83,57 @@ def main() -> None:
                     different = scores[source]["distinct_reports"]
                     logging.warning("%s, labels %s: %d different reports: collapsed", split, source, different)
             cut = [as_published(report, vocabulary, params.reports.max_length) for report in references]
-            probabilities = read_labels("data/predicted_probabilities.csv", chosen)
-            head = {"studies": len(chosen), "protocol": "full", "labeller": name}
-            metrics = {
-                **head,
-                **scores,
-                "published_protocol": {
-                    source: lexical.score(cut, written[source], meteor=meteor) for source in SOURCES
+            published = {source: lexical.score(cut, written[source], meteor=meteor) for source in SOURCES}
+            write_json(f"metrics/{split}.json", compared(scores))
+            write_json(
+                f"metrics/details/{split}.json",
+                {
+                    "studies": len(chosen),
+                    "protocol": "full",
+                    "labeller": name,
+                    **scores,
+                    "published_protocol": published,
+                    "classifier": quality(labels, probabilities, predicted),
                 },
-                "classifier": quality(labels, probabilities, predicted),
-            }
-            write_json(f"metrics/{split}.json", metrics)
-            write_json(f"data/scores/{split}.json", {**head, **details})
+            )
+            write_per_study(f"data/scores/{split}.tsv", chosen, table)
             reliability_diagrams(f"metrics/figures/reliability_{split}.png", labels, probabilities, split=split)
+
+
+def floors_of(
+    studies: Sequence[Study], reports: dict[str, list[str]]
+) -> Callable[[str, np.ndarray], dict[str, list[str]]]:
+    """(split, its predicted labels) -> the reports of each floor; all are of train, chosen before test is seen."""
+    train = reports["train"], read_labels("data/labels.csv", of_split(studies, "train"))
+    constant = floors.best_constant(reports["train"], reports["val"])
+    train_features, held_out = (np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "held_out"))
+    of_held_out = np.array([study.split for study in studies if study.split != "train"])
+
+    def look_up(split: str, predicted: np.ndarray) -> dict[str, list[str]]:
+        nearest = floors.image_neighbours(train_features, held_out[of_held_out == split])
+        return {
+            "constant": [constant] * len(predicted),
+            "label_constant": floors.label_constants(*train, predicted),
+            "label_neighbour": floors.label_neighbours(*train, predicted, seed=statistics.SEED),
+            "image_neighbour": [reports["train"][row] for row in nearest],
+        }
+
+    return look_up
 
 
 def predictions(split: str) -> dict[str, dict]:
     with open(f"data/predictions/{split}.jsonl", encoding="utf-8") as file:
         return {record["id"]: record for record in map(json.loads, file)}
+
+
+def write_per_study(path: str, studies: Sequence[Study], table: statistics.Table) -> None:
+    """A row per study with the scores that are means over studies."""
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["id", *table.names])
+        writer.writerows(
+            [study.id, *(f"{value:.6g}" for value in row)] for study, row in zip(studies, table.means, strict=True)
+        )
 
 
 if __name__ == "__main__":

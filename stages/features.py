@@ -5,31 +5,35 @@ Those of the held-out images are for a floor only: the report of the nearest tra
 
 import torch
 
-from stages.stage import Part, read, run
+from stages.stage import run
+from xpronet.common.devices import choose
+from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
 from xpronet.data.dataset import StudyDataset, image_positions
-from xpronet.data.devices import choose
-from xpronet.data.images import ImagePack
-from xpronet.data.params import Count, Path, RuntimeParams, Strict
+from xpronet.data.pack import ImagePack
 from xpronet.data.studies import read_annotation
-from xpronet.labels.backbones import resnet, start_weights
-from xpronet.labels.params import Backbone
-from xpronet.prototypes import text_encoders
+from xpronet.encoders import text_encoders
+from xpronet.encoders.backbones import resnet, start_weights
+from xpronet.encoders.params import Backbone
 from xpronet.prototypes.features import write_visual_features
-from xpronet.prototypes.params import FeatureParams
+
+SEED = 1  # of random weights: no seed of training, which would extract the same features again
 
 
 class Start(Part):
     backbone: Backbone
-    visual_weights: Path
+    visual_weights: PathName
+
+
+class TextEncoder(Part):
+    text_encoder: PathName
 
 
 class CheXbertPath(Part):
-    chexbert_path: Path | None
+    chexbert_path: PathName | None
 
 
 class Params(Strict):
-    seed: Count
-    features: FeatureParams
+    features: TextEncoder
     model: Start
     labels: CheXbertPath
     runtime: RuntimeParams
@@ -40,7 +44,7 @@ def main() -> None:
     device = choose(params.runtime.device)
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
-    torch.manual_seed(params.seed)
+    torch.manual_seed(SEED)
     network = resnet(params.model.backbone, classes=1)
     start = start_weights(
         params.model.backbone, params.model.visual_weights, classifier="data/classifier/weights.safetensors"
@@ -56,7 +60,7 @@ def main() -> None:
             network,
             StudyDataset(pack, [images[row] for row in rows]),
             backbone=params.model.backbone,
-            batch_size=params.features.batch_size,
+            batch_size=params.runtime.batch_size,
             device=device,
             workers=params.runtime.workers,
             processes=params.runtime.processes,

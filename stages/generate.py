@@ -7,26 +7,27 @@ import json
 
 import numpy as np
 
-from stages.stage import read, run
+from stages.stage import run
+from xpronet.common.devices import choose
+from xpronet.common.files import replacing
+from xpronet.common.params import PathName, RuntimeParams, Strict, read
 from xpronet.data.dataset import StudyDataset, image_positions
-from xpronet.data.devices import choose
-from xpronet.data.files import replacing
-from xpronet.data.images import ImagePack
-from xpronet.data.params import ReportParams, RuntimeParams, Strict
+from xpronet.data.pack import ImagePack
+from xpronet.data.params import ReportParams
 from xpronet.data.reports import cleaned_reports, truncate
 from xpronet.data.studies import read_annotation
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
-from xpronet.model.likelihood import surprise
 from xpronet.model.params import DecodeParams
-from xpronet.model.reports import generate_reports
+from xpronet.model.writing import surprise, write_reports
 
 # Labels choose the prototypes that a study may query; with none, it may query all of them.
 LABELS = {"predicted": "data/predicted_labels.csv", "reference": "data/labels.csv", "none": None}
 
 
 class Params(Strict):
+    model_folder: PathName
     reports: ReportParams
     decode: DecodeParams
     runtime: RuntimeParams
@@ -34,12 +35,18 @@ class Params(Strict):
 
 def main() -> None:
     params = read(Params)
-    settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
+    runtime = params.runtime
+    settings = {"device": choose(runtime.device), "workers": runtime.workers, "batch_size": runtime.batch_size}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     images = image_positions(studies)
-    model, card = checkpoint.load("data/model")
+    model, card = checkpoint.load(params.model_folder)
+    card.check_data(crop=pack.crop, style=params.reports.style)
     model.to(settings["device"])
+    search = {
+        "beam_size": params.decode.beam_size or card.beam_size,
+        "max_length": params.decode.max_length or card.max_length,
+    }
     for split in ("val", "test"):
         rows = [row for row, study in enumerate(studies) if study.split == split]
         chosen = [studies[row] for row in rows]
@@ -49,8 +56,8 @@ def main() -> None:
         for source, path in LABELS.items():
             labels = read_labels(path, chosen) if path else np.ones((len(chosen), len(CONDITIONS)), np.float32)
             dataset = StudyDataset(pack, [images[row] for row in rows], tokens=tokens, labels=labels)
-            reports, log_probs = generate_reports(model, card.vocabulary, dataset, params.decode, **settings)
-            nats = surprise(model, dataset, batch_size=params.decode.batch_size, **settings)
+            reports, log_probs = write_reports(model, card.vocabulary, dataset, **search, **settings)
+            nats = surprise(model, dataset, **settings)
             for record, report, log_prob, (total, count) in zip(records, reports, log_probs, nats, strict=True):
                 record[source] = {"report": report, "log_prob": round(log_prob, 4), "own_log_prob": round(-total, 4)}
                 record["own_tokens"] = count

@@ -2,18 +2,18 @@
 
 import logging
 
-from stages.stage import read, run
-from xpronet.data.devices import choose
-from xpronet.data.files import write_json
-from xpronet.data.params import RuntimeParams, Strict
+from stages.stage import run
+from xpronet.common.devices import choose
+from xpronet.common.files import write_json
+from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.data.studies import read_annotation, section
-from xpronet.evaluation import clinical
-from xpronet.labels import rules
+from xpronet.labels import agreement, rules
 from xpronet.labels.chexbert import CheXbert
 from xpronet.labels.chexbert import probabilities as chexbert_probabilities
-from xpronet.labels.conditions import pseudo_labels, true_labels
+from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
-from xpronet.labels.table import is_chexpert_table, read_chexpert_table, read_labels, write_labels
+from xpronet.labels.published import import_labels, is_chexpert_table, read_chexpert_table
+from xpronet.labels.table import prevalence, write_labels
 
 
 class Params(Strict):
@@ -29,7 +29,7 @@ def main() -> None:
     if params.labeller == "file" and is_chexpert_table(params.file):
         labels = pseudo_labels(read_chexpert_table(params.file, studies), uncertain=params.uncertain)
     elif params.labeller == "file":
-        labels = read_labels(params.file, studies, order=params.file_order)
+        labels = import_labels(params.file, studies, order=params.file_order)
         labels = pseudo_labels((labels > 0).astype(int))
     else:
         texts = [section(study, params.section) for study in studies]
@@ -49,11 +49,16 @@ def main() -> None:
     write_labels("data/labels.csv", studies, labels)
     # Rules and files are certain: their labels are their probabilities.
     write_labels("data/label_probabilities.csv", studies, labels if probabilities is None else probabilities)
-    metrics = {"prevalence": clinical.prevalence(studies, labels)}
+    metrics = {"labels_per_study": float(labels.sum(axis=1).mean()), "no_finding": float(labels[:, NO_FINDING].mean())}
+    details = {"prevalence": prevalence(studies, labels)}
     truth = true_labels([study.state for study in studies])
     if truth is not None:
-        metrics["against_the_drawn_state"] = clinical.f1(truth, labels)
+        hits = agreement.hits(truth, labels)
+        against = agreement.f1s(hits.sum(axis=0, keepdims=True))
+        metrics |= {f"drawn_{name}": float(against[name][0]) for name in ("micro_F1_14", "macro_F1_14")}
+        details["against_the_drawn_state"] = agreement.observations(hits)
     write_json("metrics/labels.json", metrics)
+    write_json("metrics/details/labels.json", details)
 
 
 if __name__ == "__main__":

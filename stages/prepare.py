@@ -4,31 +4,21 @@ import logging
 import os
 import shutil
 from collections import Counter
-from pathlib import Path as File
+from pathlib import Path
 
-from stages.stage import read, run
-from xpronet.data import archives, openi, packing, physionet
-from xpronet.data.files import write_json
-from xpronet.data.params import (
-    Count,
-    Dataset,
-    ImageParams,
-    MimicParams,
-    OpenIParams,
-    Path,
-    PhantomParams,
-    RuntimeParams,
-    Strict,
-)
+from stages.stage import run
+from xpronet.common.files import write_json
+from xpronet.common.params import PathName, RuntimeParams, Strict, read
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation, write_annotation
+from xpronet.sources import archives, openi, packing, physionet
+from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
 
-EXTRACTED = File("data/prepared/.images")  # while an archive of pictures is packed
+EXTRACTED = Path("data/prepared/.images")  # while an archive of pictures is packed
 
 
 class Params(Strict):
     dataset: Dataset
-    source: Path
-    seed: Count
+    source: PathName
     phantom: PhantomParams
     openi: OpenIParams
     mimic: MimicParams
@@ -48,12 +38,12 @@ def read_studies(params: Params) -> tuple[list[Study], Counter[str]]:
         split=published and {study.id: study.split for study in published},
         min_views=params.openi.min_views,
         max_views=params.openi.max_views,
-        seed=params.seed,
+        seed=params.openi.seed,
     )
 
 
 def read_images(params: Params, studies: list[Study]) -> packing.Reader:
-    folder = File(params.images.folder)
+    folder = Path(params.images.folder)
     if archives.is_archive(folder):
         archives.extract(folder, {path for study in studies for path in study.image_path}, EXTRACTED)
         folder = EXTRACTED
@@ -63,7 +53,7 @@ def read_images(params: Params, studies: list[Study]) -> packing.Reader:
 def main() -> None:
     params = read(Params)
     if params.dataset == "phantom":
-        (studies, reader), excluded = packing.phantom(**dict(params.phantom), seed=params.seed), Counter()
+        (studies, reader), excluded = packing.phantom(**dict(params.phantom)), Counter()
     else:
         studies, excluded = read_studies(params)
         for reason, count in sorted(excluded.items()):
@@ -81,17 +71,15 @@ def main() -> None:
     )
     shutil.rmtree(EXTRACTED, ignore_errors=True)
     write_annotation("data/prepared/annotation.json", studies)
-    metrics = {
-        "studies": {split: len(of_split(studies, split)) for split in SPLITS},
-        "images": {split: sum(len(study.image_path) for study in of_split(studies, split)) for split in SPLITS},
-        "left_out": dict(sorted(excluded.items())),
-        "broken_images": broken,
-    }
+    by_split = {split: of_split(studies, split) for split in SPLITS}
+    images = {split: sum(len(study.image_path) for study in chosen) for split, chosen in by_split.items()}
+    details = {"images": images, "left_out": dict(sorted(excluded.items())), "broken_images": broken}
     if params.dataset == "mimic_cxr":
-        metrics["published_images"] = physionet.PUBLISHED
-        for split, count in metrics["images"].items():
+        details["published_images"] = physionet.PUBLISHED
+        for split, count in images.items():
             logging.info("%s: %d images; the published annotation has %d", split, count, physionet.PUBLISHED[split])
-    write_json("metrics/prepare.json", metrics)
+    write_json("metrics/prepare.json", {f"{split}_studies": len(chosen) for split, chosen in by_split.items()})
+    write_json("metrics/details/prepare.json", details)
 
 
 if __name__ == "__main__":

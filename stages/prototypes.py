@@ -5,26 +5,30 @@ from typing import Literal
 import numpy as np
 from safetensors.numpy import save_file
 
-from stages.stage import Part, read, run
-from xpronet.data.files import replacing, write_json
-from xpronet.data.params import Count, Strict
+from stages.stage import run
+from xpronet.common.files import replacing, write_json
+from xpronet.common.params import Count, Part, Seed, Strict, read
 from xpronet.data.studies import read_annotation
-from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.conditions import CONDITIONS, Order
 from xpronet.labels.table import read_labels
 from xpronet.prototypes import kmeans
-from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
+from xpronet.prototypes.params import PrototypeInit, published_files
 from xpronet.prototypes.published import read_prototypes
 
 
+class Flips(Part):
+    flips: Literal["joint", "separate"]
+
+
 class FileOrder(Part):
-    file_order: Literal["chexbert", "alphabetical"]
+    file_order: Order
 
 
 class Params(Strict):
-    seed: Count
+    seed: Seed
     n_prototypes: Count
     prototype_init: PrototypeInit
-    features: FeatureParams
+    features: Flips
     labels: FileOrder
 
 
@@ -57,7 +61,8 @@ def main() -> None:
         )
     with replacing("data/prototypes.safetensors") as beside:
         save_file({"prototypes": matrix}, beside)
-    write_json("metrics/prototypes.json", {"init": params.prototype_init, "shape": matrix.shape, "observations": table})
+    details = {"init": params.prototype_init, "shape": matrix.shape, "observations": table}
+    write_json("metrics/details/prototypes.json", details)
 
 
 if __name__ == "__main__":

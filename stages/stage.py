@@ -1,4 +1,4 @@
-"""What every stage does: read its parameters, log, and turn a user's mistake into one line."""
+"""What every stage does: log, keep a second one away, and turn a user's mistake into one line."""
 
 import fcntl
 import logging
@@ -8,54 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
-
-import yaml
-from pydantic import ConfigDict, ValidationError
-
-from xpronet.data.params import Strict
-
-Params = TypeVar("Params", bound=Strict)
-FILE = Path("params.yaml")
-
-
-class Part(Strict):
-    """Some keys of a group: the others are another stage's business."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-def load_yaml(path: Path = FILE) -> dict:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; copy one from presets/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected keys and values")
-    return content
-
-
-def validate(model: type[Params], content: dict) -> Params:
-    """Raise ValueError with one line per mistake: the key, its value and the rule."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        lines = []
-        for mistake in error.errors():
-            key = ".".join(map(str, mistake["loc"])) or "params"
-            rule = mistake["msg"].removeprefix("Value error, ")
-            shown = "" if mistake["type"] in ("value_error", "missing") else f" = {mistake['input']!r}"
-            rule = "no such parameter" if mistake["type"] == "extra_forbidden" else rule
-            lines.append(f"{FILE}: {key}{shown}: {rule}")
-        raise ValueError("\n".join(lines)) from None
-
-
-def read(model: type[Params]) -> Params:
-    """The keys of params.yaml that `model` names."""
-    content = load_yaml()
-    return validate(model, {key: content[key] for key in model.model_fields if key in content})
 
 
 def run(main: Callable[[], None]) -> None:

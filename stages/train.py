@@ -5,33 +5,34 @@ import csv
 import torch
 from safetensors.torch import load_file
 
-from stages.stage import read, run
+from stages.stage import run
+from xpronet.common.devices import choose
+from xpronet.common.files import replacing, write_json
+from xpronet.common.params import RuntimeParams, Seed, read
 from xpronet.data.dataset import StudyDataset, image_positions
-from xpronet.data.devices import choose
-from xpronet.data.files import replacing, write_json
-from xpronet.data.images import ImagePack
-from xpronet.data.params import Count, ReportParams, RuntimeParams
+from xpronet.data.pack import ImagePack
+from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
+from xpronet.encoders.backbones import start_weights
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import running_meteor
-from xpronet.labels.backbones import start_weights
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
-from xpronet.model.params import DecodeParams, ModelParams
-from xpronet.model.reports import generate_reports
-from xpronet.model.xpronet import ModelConfig, Objective, XProNet
+from xpronet.model.losses import Objective
+from xpronet.model.params import ModelParams
+from xpronet.model.writing import write_reports
+from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.training.loop import train
 from xpronet.training.params import Symbols, TrainParams
 
 
 class Params(Symbols):
-    seed: Count
+    seed: Seed
     reports: ReportParams
     model: ModelParams
     train: TrainParams
-    decode: DecodeParams
     runtime: RuntimeParams
 
 
@@ -68,14 +69,21 @@ def main() -> None:
         vocabulary=vocabulary,
         conditions=CONDITIONS,
         style=params.reports.style,
-        resize=pack.resize,
         crop=pack.crop,
-        beam_size=params.decode.beam_size,
-        max_length=params.decode.max_length,
+        beam_size=params.train.val_beam_size,
+        max_length=params.train.val_max_length,
     )
 
     def validate(model: XProNet) -> dict[str, float]:
-        reports, _ = generate_reports(model, vocabulary, validation, params.decode, **settings)
+        reports, _ = write_reports(
+            model,
+            vocabulary,
+            validation,
+            beam_size=card.beam_size,
+            max_length=card.max_length,
+            batch_size=params.runtime.batch_size,
+            **settings,
+        )
         return lexical.score(cleaned["val"], reports, meteor=meteor)
 
     with running_meteor() as meteor:
@@ -83,7 +91,14 @@ def main() -> None:
             model,
             dataset,
             params.train,
-            Objective(params.theta, params.alpha, params.lambda_visual, params.delta_textual, params.imlcs),
+            Objective(
+                theta=params.theta,
+                alpha=params.alpha,
+                lambda_visual=params.lambda_visual,
+                delta_textual=params.delta_textual,
+                imlcs=params.imlcs,
+                formulation=params.formulation,
+            ),
             validate=validate,
             save=lambda model: checkpoint.save("data/model", model, card),
             seed=params.seed,
@@ -91,7 +106,7 @@ def main() -> None:
         )
     write_history("metrics/history.tsv", history)
     best = max(history, key=lambda row: row["val_selection"])
-    write_json("metrics/train.json", {"best": best})
+    write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
 
 
 def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:

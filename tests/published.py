@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from xpronet.model.checkpoint import load_official
-from xpronet.model.xpronet import Objective
+from xpronet.model.losses import Objective
 
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
 

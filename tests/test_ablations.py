@@ -12,40 +12,46 @@ import yaml
 from PIL import Image
 from scipy import stats
 
+from experiments.ablations import __main__ as command
+from experiments.ablations import study
+from experiments.ablations.analysis import LOOKS, SHOWN, analyse
+from experiments.ablations.house_style import share_in_style
+from experiments.ablations.page import BEGIN, END, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, put_between, tables
+from experiments.ablations.picture import draw
+from experiments.ablations.runs import ROWS, SHORT, is_done, plan
 from stages.check import Params
-from stages.stage import validate
-from xpronet.app import ablations, compare
+from xpronet.app import compare
+from xpronet.common.params import validate
 from xpronet.data.reports import clean_report
 from xpronet.data.studies import Study, write_annotation
-from xpronet.evaluation import paired, statistics, study
-from xpronet.evaluation.house_style import share_in_style
+from xpronet.evaluation import paired, statistics
 from xpronet.evaluation.statistics import Table
-from xpronet.figures.ablations import draw
+from xpronet.labels import agreement
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def table(seed: int, shift: float, studies: int = 50) -> Table:
-    """Made-up sums of studies; the seeds' studies differ, the rows' of one seed do not."""
-    random, truth = np.random.default_rng([seed, int(1000 * shift)]), np.random.default_rng(seed).random((studies, 14))
+    """Made-up sums of the same studies under several seeds."""
+    random, truth = np.random.default_rng([seed, int(1000 * shift)]), np.random.default_rng(0).random((studies, 14))
     matches = np.sort(random.integers(1, 12, (studies, 4)), axis=1)[:, ::-1]
     return Table(
         bleu=np.concatenate([matches, np.tile([20, 19, 18, 17, 20, 20], (studies, 1))], axis=1).astype(float),
         meteor=np.tile([20.0, 20, 9, 9, 5, 5, 5, 5, *[0.0] * 12, 4, 10, 10], (studies, 1)),
         means=random.random((studies, 3)) + shift,
-        hits=statistics.hits(truth < 0.4, (truth < 0.4) ^ (random.random((studies, 14)) < 0.3 - shift)),
+        hits=agreement.hits(truth < 0.4, (truth < 0.4) ^ (random.random((studies, 14)) < 0.3 - shift)),
     )
 
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[Table]]:
-    return {row: [table(seed, 0.2 - 0.06 * n) for seed in (1, 2, 3)] for n, row in enumerate(ablations.ROWS)}
+    return {row: [table(seed, 0.2 - 0.06 * n) for seed in (1, 2, 3)] for n, row in enumerate(ROWS)}
 
 
 def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
     """A sweep over a value that the preset has already, or that is refused, would cost a night."""
     preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
-    runs = ablations.plan([1, 2, 3], [1, 2, 3])
+    runs = plan([1, 2, 3], [1, 2, 3])
     assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 4 + 3 + 3)
     seen = set()
     for run in runs:
@@ -58,7 +64,7 @@ def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
         validate(Params, params)
         seen.add(yaml.safe_dump(params))
     assert len(seen) == len(runs)
-    train, short = preset["train"], dict(change.split("=") for change in ablations.SHORT)
+    train, short = preset["train"], dict(change.split("=") for change in SHORT)
     steps = train["epochs"] / train["batch_size"], int(short["train.epochs"]) / int(short["train.batch_size"])
     assert steps[1] / steps[0] == pytest.approx(1 / 3, abs=0.05)  # "a third as long", say the headings
 
@@ -82,8 +88,12 @@ def test_differences_have_both_tests(rows):
     full, row = ([each.means[:, 0].mean() for each in rows[name]] for name in ("full", "wo-pi"))
     assert one["seeds"] == pytest.approx(np.subtract(row, full))
     assert one["p_seeds"] == pytest.approx(stats.ttest_rel(row, full).pvalue)
-    pooled = paired.paired(paired.joined(rows["full"]), paired.joined(rows["wo-pi"]), seed=1)["ROUGE_L"]
-    assert one["p_studies"] == pooled.p and one["interval"] == [pooled.low, pooled.high]
+    gain = np.mean([b.means[:, 0] - a.means[:, 0] for a, b in zip(rows["full"], rows["wo-pi"], strict=True)], axis=0)
+    random = np.random.default_rng(5)  # a study's reports of all seeds are exchanged or drawn together
+    swapped = np.abs(random.choice([-1, 1], (20_000, len(gain))) @ gain)
+    assert one["p_studies"] == pytest.approx((swapped >= abs(gain.sum()) - 1e-9).mean(), abs=0.02)
+    drawn = random.choice(gain, (20_000, len(gain))).mean(axis=1)
+    assert one["interval"] == pytest.approx(np.percentile(drawn, (2.5, 97.5)), abs=0.01)
     p = [found[name]["ROUGE_L"]["p_studies"] for name in found]
     assert [found[name]["ROUGE_L"]["p_studies_holm"] for name in found] == paired.holm(p)
 
@@ -98,9 +108,9 @@ def test_equal_seeds_are_no_evidence_and_equal_differences_are():
 
 
 def result_of(rows: dict[str, list[Table]]) -> dict:
-    floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in ablations.SHOWN}
+    floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in SHOWN}
     swept = {"full": rows["full"], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
-    looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(ablations.LOOKS)}
+    looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(LOOKS)}
     looks["distinct_reports"] = study.summary([5, 14, 29])
     part = {
         "seeds": [1, 2, 3],
@@ -130,8 +140,8 @@ def result_of(rows: dict[str, list[Table]]) -> dict:
 def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     result = result_of(rows)
     page = tmp_path / "page.md"
-    page.write_text(f"Before.\n{ablations.BEGIN}\nold\n{ablations.END}\nAfter.\n")
-    ablations.put_between(page, ablations.tables(result))
+    page.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
+    put_between(page, tables(result))
     text = page.read_text()
     assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
     mean, pi = (result["preset"]["rows"][row]["BLEU_4"]["mean"] for row in ("full", "wo-pi"))
@@ -146,7 +156,7 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     assert "The paper: Figure 5, IU-Xray: best at 15" in text
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no lines <!-- study: begin"):
-        ablations.put_between(page, "")
+        put_between(page, "")
 
 
 def test_a_report_in_another_site_s_words_is_not_in_style():
@@ -158,10 +168,10 @@ def test_a_report_in_another_site_s_words_is_not_in_style():
 
 @pytest.mark.parametrize("short", [True, False], ids=["with short runs", "without"])
 def test_the_picture_is_drawn(rows, tmp_path, short):
-    paper = {name: dict.fromkeys(ablations.ROWS, 0.1) for name in ablations.PAPER}
+    paper = {name: dict.fromkeys(ROWS, 0.1) for name in PAPER}
     result = result_of(rows) if short else {**result_of(rows), "short": None, "sweeps": {}}
-    assert ("Trained a third" in ablations.tables(result)) is short
-    draw(tmp_path / "a.png", result, paper, ablations.PAPER_SWEEPS, ablations.PAPER_CONSTANT, ablations.TITLES)
+    assert ("Trained a third" in tables(result)) is short
+    draw(tmp_path / "a.png", result, paper, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1000
 
@@ -179,15 +189,15 @@ def runs(tmp_path_factory) -> Path:
         Study(id=id, split=split, image_path=["a.png"], report=FINDINGS[site], state={"site": site})
         for split, (id, site) in zip(splits, sites.items(), strict=True)
     ]
-    for name in ("data/prepared", "data/scores", "data/predictions", "metrics"):
+    for name in ("data/prepared", "data/predictions", "metrics/details"):
         (folder / name).mkdir(parents=True)
     write_annotation(folder / "data/prepared/annotation.json", studies)
     git(folder, "init", "--quiet")
     subprocess.run(["dvc", "init", "--quiet"], cwd=folder, check=True)
-    (folder / "dvc.yaml").write_text("params: [params.yaml]\nmetrics: [metrics/test.json]\n")
+    (folder / "dvc.yaml").write_text("params: [params.yaml]\n")
     preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
-    scores = dict.fromkeys(ablations.SHOWN, 0.5)
-    for number, run in enumerate(ablations.plan([1], [1])):
+    scores = dict.fromkeys(SHOWN, 0.5)
+    for number, run in enumerate(plan([1], [1])):
         params = {**preset, "train": {**preset["train"], "epochs": 2, "batch_size": 300}}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         wrong = {"s6", "s7", "s8"} if run.row == "wo-cmpnet" else set()
@@ -202,11 +212,10 @@ def runs(tmp_path_factory) -> Path:
             "floors": {"constant": scores},
             "leak_delta": scores,
         }
-        (folder / "metrics/test.json").write_text(json.dumps(metrics))
         strata = {
             name: {"BLEU_4": number + 0.25, "CIDEr": number + 0.5} for name in ("with_findings", "without_findings")
         }
-        (folder / "data/scores/test.json").write_text(json.dumps({"strata": strata}))
+        (folder / "metrics/details/test.json").write_text(json.dumps({**metrics, "strata": strata}))
         git(folder, "add", "--all")
         git(folder, "commit", "--quiet", "-m", run.name)
         git(folder, "tag", run.name)
@@ -218,15 +227,15 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
     monkeypatch.chdir(runs)
     no_java = SimpleNamespace(statistics=lambda references, hypotheses: np.ones((len(hypotheses), 23)))
     monkeypatch.setattr(compare, "running_meteor", lambda: nullcontext(no_java))
-    result = ablations.analyse([1], [1], Path("params.yaml"))
-    order = [run.row for run in ablations.plan([1], [1])]
+    result = analyse([1], [1], Path("params.yaml"))
+    order = [run.row for run in plan([1], [1])]
     for part, prefix in (("preset", ""), ("short", "short-")):
         looks = result[part]["looks"]
-        for row in ablations.ROWS:
+        for row in ROWS:
             place = order.index(prefix + row)
             assert looks[row]["cross_entropy"]["seeds"] == [place]
             assert looks[row]["with_findings BLEU_4"]["seeds"] == [place + 0.25]
-        assert [looks[row]["in_style"]["mean"] for row in ablations.ROWS] == [1, 1, 1, 1 if prefix else 0.5]
+        assert [looks[row]["in_style"]["mean"] for row in ROWS] == [1, 1, 1, 1 if prefix else 0.5]
         assert result[part]["steps"] == 2 * 4 and result[part]["studies"] == 6
         assert result[part]["floors"]["constant"]["BLEU_4"]["seeds"] == [0.5]
     preset = result["preset"]
@@ -235,17 +244,17 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
         preset["against_full"]["wo-cmpnet"]["ROUGE_L"]["mean"] < 0 == preset["against_full"]["wo-pi"]["ROUGE_L"]["mean"]
     )
     assert list(result["sweeps"]["gamma"]["values"]) == ["full", "1", "5", "15"]
-    assert "different reports" in ablations.tables(result)
-    without = ablations.analyse([1], [], Path("params.yaml"))
+    assert "different reports" in tables(result)
+    without = analyse([1], [], Path("params.yaml"))
     assert without["short"] is None and without["sweeps"] == {}
 
 
 def test_another_dataset_is_refused_before_hours_of_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablations, "run_all", lambda runs: pytest.fail("runs were started"))
+    monkeypatch.setattr(command, "run_all", lambda runs: pytest.fail("runs were started"))
     params = tmp_path / "params.yaml"
     params.write_text((ROOT / "presets/iu_xray.yaml").read_text())
     with pytest.raises(SystemExit, match="dataset iu_xray: this study is of the phantom"):
-        ablations.main(params=params)
+        command.main(params=params)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -265,10 +274,10 @@ def test_an_experiment_of_this_commit_is_not_run_again(tmp_path, monkeypatch):
     git(tmp_path, "commit", "--quiet", "-m", "one")
     head = git(tmp_path, "rev-parse", "HEAD")
     git(tmp_path, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/full-1", head)
-    assert ablations.is_done("full-1") and not ablations.is_done("full-2")
+    assert is_done("full-1") and not is_done("full-2")
     Path("docs/page.md").write_text("the study's own tables")
-    assert ablations.is_done("full-1")
+    assert is_done("full-1")
     Path("file").write_text("2")
-    assert not ablations.is_done("full-1")  # something is not committed
+    assert not is_done("full-1")  # something is not committed
     git(tmp_path, "commit", "--quiet", "--all", "-m", "two")
-    assert not ablations.is_done("full-1")  # another commit
+    assert not is_done("full-1")  # another commit

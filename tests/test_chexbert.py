@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 
 from stages import label as label_stage
 from xpronet.data.studies import Study, write_annotation
-from xpronet.labels.bert import BertEncoder, uncased_tokenizer
+from xpronet.encoders.bert import BertEncoder, uncased_tokenizer
 from xpronet.labels.chexbert import CheXbert, probabilities
 from xpronet.labels.conditions import CONDITIONS, NEGATIVE, NO_FINDING, pseudo_labels
 from xpronet.labels.table import read_labels
@@ -168,7 +168,7 @@ def test_checkpoints_of_other_versions_load_alike(state, labeller, prefix, tmp_p
     np.testing.assert_array_equal(again.logits(REPORTS), labeller.logits(REPORTS))
 
 
-def test_keys_that_do_not_fit_are_listed_in_one_line(state, tmp_path):
+def test_keys_that_do_not_fit_are_listed(state, tmp_path):
     """Half a labeller would label with random heads."""
     broken = dict(state)
     del broken["module.linear_heads.3.weight"]
@@ -179,9 +179,10 @@ def test_keys_that_do_not_fit_are_listed_in_one_line(state, tmp_path):
     with pytest.raises(ValueError) as error:
         CheXbert.from_checkpoint(tmp_path / "broken.pth", heads=4)
     assert str(error.value) == (
-        f"labels.chexbert_path: {tmp_path / 'broken.pth'} does not fit: missing linear_heads.3.weight; "
-        "extra linear_heads.14.bias; misshaped bert.encoder.layer.1.output.dense.weight (16, 16) instead of (16, 24), "
-        "linear_heads.13.bias (4,) instead of (2,)"
+        f"labels.chexbert_path: {tmp_path / 'broken.pth'}: 4 problems\n  missing linear_heads.3.weight\n"
+        "  unknown linear_heads.14.bias\n"
+        "  bert.encoder.layer.1.output.dense.weight has shape (16, 16), expected (16, 24)\n"
+        "  linear_heads.13.bias has shape (4,), expected (2,)"
     )
 
 

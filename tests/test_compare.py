@@ -121,5 +121,5 @@ def test_parameters_that_are_not_whole_are_named():
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["labels"]["uncertain"] = "maybe"
     Path("wrong.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(ValueError, match="wrong.yaml: labels.uncertain: "):
+    with pytest.raises(ValueError, match="wrong.yaml: labels.uncertain = 'maybe': "):
         of("poor.jsonl", "good.jsonl", params=Path("wrong.yaml"))

@@ -13,7 +13,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from xpronet.data.images import ImagePack, pack_image, read_image, write_pack
+from xpronet.data.pack import ImagePack
+from xpronet.sources.images import read_image
+from xpronet.sources.pack_writer import pack_image, write_pack
 
 RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)  # black at the upper left, white at the lower right
 

@@ -12,12 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from xpronet.app.cli import app
-from xpronet.data.duplicates import look, near_duplicates
-from xpronet.data.images import ImagePack
-from xpronet.data.packing import Folder, pack_studies
-from xpronet.data.phantom import source
+from xpronet.app.duplicates import look, near_duplicates
+from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study, write_annotation
 from xpronet.labels.table import write_labels
+from xpronet.sources.packing import Folder, pack_studies
+from xpronet.sources.phantom import source
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,13 +161,13 @@ def test_text_alone_can_be_examined(tmp_path, pictures):
     [
         (["nowhere"], "nowhere/annotation.json: no such file; make it by `dvc repro prepare`"),
         (["nowhere", "--params", "none.yaml"], "none.yaml: no such file"),
-        (["nowhere", "--params", "bad.yaml"], "bad.yaml: no whole parameter file"),
+        (["nowhere", "--params", "bad.yaml"], "bad.yaml: reports: Field required"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "presets/phantom.yaml", "params.yaml")
-    Path("bad.yaml").write_text("gamma: 1\n")
+    Path("bad.yaml").write_text("n_prototypes: 1\n")
     done = CliRunner().invoke(app, ["doctor", *options])
     assert isinstance(done.exception, ValueError)
     assert message in str(done.exception) and "\n" not in str(done.exception)

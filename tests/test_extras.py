@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from xpronet.encoders.bert import packaged_folder
 from xpronet.evaluation import extras, statistics
 from xpronet.evaluation.params import EvaluateParams
-from xpronet.labels.bert import packaged_folder
 
 CPU = torch.device("cpu")
 

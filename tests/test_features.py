@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset
-from xpronet.data.images import ImagePack, normalise, pack_image, write_pack
-from xpronet.data.resumable import Pieces
-from xpronet.labels.backbones import resnet
-from xpronet.prototypes import features, text_encoders
+from xpronet.data.pack import ImagePack, normalise
+from xpronet.encoders import text_encoders
+from xpronet.encoders.backbones import resnet
+from xpronet.prototypes import features
 from xpronet.prototypes.features import write_visual_features
+from xpronet.sources.pack_writer import pack_image, write_pack
 
 VIEWS = [[0, 1], [2], [3], [4, 5], [6], [7], [8, 9]]  # images of each study
 

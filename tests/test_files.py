@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.stage import only_one
-from xpronet.data.files import raise_all, read_json, replacing, write_json
+from xpronet.common.files import raise_all, read_json, replacing, write_json
 
 
 @pytest.mark.parametrize("old", [True, False])

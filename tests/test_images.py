@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from xpronet.data.images import ImagePack, normalise, pack_image, read_image, write_pack
+from xpronet.data.pack import ImagePack, normalise
+from xpronet.sources.images import read_image
+from xpronet.sources.pack_writer import pack_image, write_pack
 
 
 def picture(height=400, width=300, seed=0):

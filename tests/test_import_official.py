@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from xpronet.app.cli import app
 from xpronet.app.official import convert
 from xpronet.data.reports import clean_report
-from xpronet.labels.conditions import CONDITIONS
-from xpronet.labels.table import ALPHABETICAL
+from xpronet.labels.conditions import ALPHABETICAL, CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.prototypes.published import read_prototypes
@@ -73,7 +72,7 @@ def test_a_checkpoint_becomes_a_model_folder_that_generates(files, published, tm
     assert result.exit_code == 0, result.output
     assert "12 words" in result.output
     model, card = checkpoint.load(tmp_path / "m")
-    assert (card.conditions, card.max_length, card.resize, card.crop) == (CONDITIONS, 60, 256, 224)
+    assert (card.conditions, card.max_length, card.crop) == (CONDITIONS, 60, 224)
     images, tokens, labels = inputs()
     expected = checkpoint.load_official(with_words(published, 12), gamma=3, heads=4)
     assert torch.equal(model(images, tokens, labels).log_probs, expected(images, tokens, labels).log_probs)

@@ -6,12 +6,13 @@ import pickle
 import numpy as np
 import pytest
 
-from xpronet.data.phantom.state import OBSERVATIONS
+from xpronet.classifier.calibration import auroc, macro_auroc, quality, reliability
+from xpronet.classifier.thresholds import choose_thresholds, decide
 from xpronet.data.studies import Study
-from xpronet.labels.calibration import auroc, macro_auroc, quality, reliability
-from xpronet.labels.classifier import choose_thresholds, decide
-from xpronet.labels.conditions import CONDITIONS, NO_FINDING, pseudo_labels, true_labels
-from xpronet.labels.table import ALPHABETICAL, read_labels, write_labels
+from xpronet.labels.conditions import ALPHABETICAL, CONDITIONS, NO_FINDING, pseudo_labels, true_labels
+from xpronet.labels.published import import_labels
+from xpronet.labels.table import read_labels, write_labels
+from xpronet.sources.phantom.state import OBSERVATIONS
 
 STUDIES = [Study(id, "train", "x", ("a.png",)) for id in ("CXR1_IM-0001", "CXR2_IM-0002-1001")]
 ROWS = {"CXR1_IM-0001": [0, 1] + [0] * 12, "CXR2_IM-0002": [0] * 13 + [1]}
@@ -28,20 +29,20 @@ def test_csv_round_trip(tmp_path):
 def test_json_is_found_by_the_first_two_parts_of_an_id_and_permuted(tmp_path):
     shuffled = {"conditions": CONDITIONS[::-1], "labels": {id: row[::-1] for id, row in ROWS.items()}}
     (tmp_path / "l.json").write_text(json.dumps(shuffled))
-    np.testing.assert_array_equal(read_labels(tmp_path / "l.json", STUDIES), EXPECTED)
+    np.testing.assert_array_equal(import_labels(tmp_path / "l.json", STUDIES), EXPECTED)
 
 
 @pytest.mark.parametrize("kind", [list, np.array, lambda row: np.array(row, np.float32), tuple])
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_published_pickles(tmp_path, kind, protocol):
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({id: kind(row) for id, row in ROWS.items()}, protocol=protocol))
-    np.testing.assert_array_equal(read_labels(tmp_path / "l.pickle", STUDIES), EXPECTED)
+    np.testing.assert_array_equal(import_labels(tmp_path / "l.pickle", STUDIES), EXPECTED)
 
 
 def test_pickles_of_mimic_cxr_have_their_own_order(tmp_path):
     row = [float(name == "Cardiomegaly") for name in ALPHABETICAL]
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({study.id: row for study in STUDIES}))
-    found = read_labels(tmp_path / "l.pickle", STUDIES, order="alphabetical")
+    found = import_labels(tmp_path / "l.pickle", STUDIES, order="alphabetical")
     assert [CONDITIONS[k] for k in found[0].nonzero()[0]] == ["Cardiomegaly"]
 
 
@@ -53,7 +54,7 @@ class Evil:
 def test_a_pickle_runs_no_code(tmp_path, capsys):
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({"a": Evil()}))
     with pytest.raises(ValueError, match=r"l.pickle: not a label pickle: it wants builtins.print"):
-        read_labels(tmp_path / "l.pickle", STUDIES)
+        import_labels(tmp_path / "l.pickle", STUDIES)
     assert "owned" not in capsys.readouterr().out
 
 
@@ -61,16 +62,22 @@ def test_a_pickle_runs_no_code(tmp_path, capsys):
 def test_what_is_no_label_pickle_is_one_line(tmp_path, content):
     (tmp_path / "l.pickle").write_bytes(content)
     with pytest.raises(ValueError, match="l.pickle"):
-        read_labels(tmp_path / "l.pickle", STUDIES)
+        import_labels(tmp_path / "l.pickle", STUDIES)
 
 
 def test_missing_studies_and_bad_rows_are_all_named(tmp_path):
     studies = [*STUDIES, Study("C3", "val", "x", ("a.png",)), Study("C4", "val", "x", ("a.png",))]
-    rows = {**ROWS, "C4": [2] * 14, "CXR1_IM-0001": [0, 1]}
+    rows = {**ROWS, "C4": [2] * 14, "CXR1_IM-0001": [0, 1], "CXR2_IM-0002": 1}
     (tmp_path / "l.json").write_text(json.dumps({"conditions": CONDITIONS, "labels": rows}))
     with pytest.raises(ValueError) as error:
-        read_labels(tmp_path / "l.json", studies)
-    for line in ("3 problems", "no labels for study C3", "study CXR1_IM-0001: expected 14", "C4: labels must lie"):
+        import_labels(tmp_path / "l.json", studies)
+    for line in (
+        "4 problems",
+        "no labels for study C3",
+        "study CXR1_IM-0001: expected 14",
+        "2-1001: expected 14",
+        "C4: labels must lie",
+    ):
         assert line in str(error.value)
 
 

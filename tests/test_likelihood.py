@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from xpronet.data.dataset import StudyDataset, loader
-from xpronet.data.images import ImagePack, pack_image, write_pack
-from xpronet.model.likelihood import surprise
+from xpronet.data.pack import ImagePack
 from xpronet.model.losses import cross_entropy
+from xpronet.model.writing import surprise
 from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.sources.pack_writer import pack_image, write_pack
 
 TOKENS = [[0, 3, 4, 5, 0], [0, 1, 0], [0, 2, 2, 2, 2, 2, 0]]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from xpronet.model.losses import contrastive_loss, cross_entropy, token_mask
+from xpronet.model.losses import contrastive_loss, cross_entropy, token_nats
 
 RESPONSES = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
 LABELS = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -39,7 +39,9 @@ def test_clamp_is_row_9():
 
 def test_cross_entropy_counts_words_and_one_end():
     targets = torch.tensor([[2, 1, 0, 0], [1, 1, 1, 1]])
-    assert token_mask(targets).tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     log_probs = torch.log_softmax(torch.zeros(2, 4, 3), dim=-1)
     log_probs[0, 3] = -100  # padding: whatever it says
+    nats, counted = token_nats(log_probs, targets)
+    assert counted.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert nats.tolist() == [pytest.approx([math.log(3) * each for each in row]) for row in counted.tolist()]
     assert cross_entropy(log_probs, targets).item() == pytest.approx(math.log(3))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from xpronet.data.mimic import SECTIONS, section_of, sections
+from xpronet.sources.mimic import SECTIONS, section_of, sections
 
 REPORT = "\n ".join(
     [

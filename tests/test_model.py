@@ -7,7 +7,8 @@ import torch
 
 from xpronet.data.reports import Vocabulary
 from xpronet.model import checkpoint
-from xpronet.model.xpronet import ModelConfig, Objective, XProNet
+from xpronet.model.losses import Objective, training_losses
+from xpronet.model.xpronet import ModelConfig, XProNet
 
 CONFIG = ModelConfig(
     vocab_size=11, backbone="resnet18", d_model=16, d_ff=24, heads=4, layers=2, n_prototypes=3, d_prototype=20, gamma=3
@@ -57,7 +58,7 @@ def test_an_absent_view_says_nothing(model, batch):
     found = model.generate(noise, labels, beam_size=2, max_length=6, views=views)
     assert found.tokens[0].tolist() == expected.tokens[0].tolist()
     losses = [
-        model.losses(output, tokens[:1], labels[:1], objective=OBJECTIVE).total
+        training_losses(output, tokens[:1], labels[:1], objective=OBJECTIVE).total
         for output in (alone, model(noise[:1], tokens[:1], labels[:1], views=views[:1]))
     ]
     close(*losses)
@@ -105,7 +106,7 @@ def test_gradients_reach_every_parameter(batch):
     torch.manual_seed(0)
     model = XProNet(dataclasses.replace(CONFIG, gamma=3)).train()
     images, tokens, labels = batch
-    model.losses(model(images, tokens, labels), tokens, labels, objective=OBJECTIVE).total.backward()
+    training_losses(model(images, tokens, labels), tokens, labels, objective=OBJECTIVE).total.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
@@ -113,10 +114,10 @@ def test_bf16_keeps_softmaxes_and_losses_in_float32(model, batch):
     images, tokens, labels = batch
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(images, tokens, labels)
-    losses = model.losses(output, tokens, labels, objective=OBJECTIVE)
+    losses = training_losses(output, tokens, labels, objective=OBJECTIVE)
     assert {output.log_probs.dtype, *(loss.dtype for loss in losses)} == {torch.float32}
     torch.testing.assert_close(output.log_probs.exp().sum(dim=-1), torch.ones(3, 5), rtol=0, atol=1e-5)
-    expected = model.losses(model(images, tokens, labels), tokens, labels, objective=OBJECTIVE)
+    expected = training_losses(model(images, tokens, labels), tokens, labels, objective=OBJECTIVE)
     torch.testing.assert_close(losses.total, expected.total, rtol=0.02, atol=0)
 
 
@@ -126,7 +127,7 @@ def test_without_cmpnet_labels_do_not_matter(batch):
     model = XProNet(dataclasses.replace(CONFIG, cmpnet=False)).eval()
     output = model(images, tokens, labels)
     close(output.log_probs, model(images, tokens, torch.zeros_like(labels)).log_probs)
-    losses = model.losses(output, tokens, labels, objective=OBJECTIVE)
+    losses = training_losses(output, tokens, labels, objective=OBJECTIVE)
     assert losses.total == losses.cross_entropy
     assert not any("memory" in name or "prototype" in name or "fusion" in name for name in model.state_dict())
 
@@ -147,7 +148,7 @@ def test_impossible_sizes_are_named(sizes, message):
 
 def test_a_model_folder_is_all_that_generation_needs(model, batch, tmp_path):
     vocabulary = Vocabulary([*sorted("abcdefghij"), "<unk>"])
-    card = checkpoint.ModelCard(vocabulary, ("x",) * 14, "iu_xray", 64, 56, 3, 6)
+    card = checkpoint.ModelCard(vocabulary, ("x",) * 14, "iu_xray", 56, 3, 6)
     checkpoint.save(tmp_path / "model", model, card)
     loaded, found = checkpoint.load(tmp_path / "model")
     assert found.vocabulary.tokens == vocabulary.tokens

@@ -8,10 +8,10 @@ import tarfile
 import pytest
 from PIL import Image
 
-from xpronet.data.images import ImagePack
-from xpronet.data.openi import read_reports, studies
-from xpronet.data.packing import Folder, pack_studies
+from xpronet.data.pack import ImagePack
 from xpronet.data.studies import read_annotation
+from xpronet.sources.openi import read_reports, studies
+from xpronet.sources.packing import Folder, pack_studies
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><uId id="{patient}"/><MedlineCitation><Article><Abstract>

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xpronet.data import archives
-from xpronet.data.images import ImagePack, read_image
-from xpronet.data.packing import Folder, pack_studies
+from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study
+from xpronet.sources import archives
+from xpronet.sources.images import read_image
+from xpronet.sources.packing import Folder, pack_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"resize": 64, "crop": 56}
@@ -167,7 +168,7 @@ def test_a_repaired_image_is_all_that_a_failed_run_needs_from_there_on(folder, t
 def test_kill_minus_nine_on_the_process_and_its_workers(folder, tmp_path):
     """The journal is never ahead of the pixels, whenever the power goes."""
     script = (
-        "import time; from pathlib import Path; from xpronet.data import packing; "
+        "import time; from pathlib import Path; from xpronet.sources import packing; "
         "from xpronet.data.studies import Study; read = packing.Folder.read\n"
         "def slowly(self, *item): time.sleep(0.05); return read(self, *item)\n"
         "packing.Folder.read = slowly\n"

@@ -6,6 +6,7 @@ from scipy import stats
 
 from xpronet.evaluation import paired, statistics
 from xpronet.evaluation.statistics import Table
+from xpronet.labels import agreement
 
 
 def table(seed: int, *, studies: int, shift: float = 0.0) -> Table:
@@ -19,7 +20,7 @@ def table(seed: int, *, studies: int, shift: float = 0.0) -> Table:
         bleu=np.concatenate([matches, guesses, words], axis=1).astype(float),
         meteor=np.tile([20.0, 20, 9, 9, 5, 5, 5, 5, *[0.0] * 12, 4, 10, 10], (studies, 1)),
         means=random.random((studies, 3)) + shift,
-        hits=statistics.hits(truth, truth ^ (random.random((studies, 14)) < 0.3 - shift)),
+        hits=agreement.hits(truth, truth ^ (random.random((studies, 14)) < 0.3 - shift)),
     )
 
 

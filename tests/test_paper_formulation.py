@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpronet.model.losses import contrastive_loss
+from xpronet.model.losses import Objective, contrastive_loss, training_losses
 from xpronet.model.memory import SMALLEST_SUM, PrototypeMemory
-from xpronet.model.xpronet import ModelConfig, Objective, XProNet
+from xpronet.model.xpronet import ModelConfig, XProNet
 
 SIZES = st.fixed_dictionaries(
     {
@@ -125,10 +125,10 @@ def test_the_network_takes_means_over_what_is_there():
     tokens = torch.tensor([[0, 3, 4, 0, 0, 0], [0, 5, 6, 7, 8, 0], [0, 2, 9, 1, 0, 0]])
     labels = torch.zeros(3, 14, dtype=torch.float64)
     labels[0, 13] = labels[1, 2] = labels[2, 2] = labels[2, 7] = 1
-    objective = Objective(theta=1.5, alpha=0.4, lambda_visual=2.0, delta_textual=3.0)
+    objective = Objective(theta=1.5, alpha=0.4, lambda_visual=2.0, delta_textual=3.0, formulation="paper")
     with torch.no_grad():
         output = model(images, tokens, labels)
-        losses = model.losses(output, tokens, labels, objective=objective)
+        losses = training_losses(output, tokens, labels, objective=objective)
     words = torch.stack([output.textual_responses[i, 1 : 1 + n].mean(dim=0) for i, n in enumerate((2, 4, 3))])
     textual = contrast(words, labels, 1.5, 0.4, True)
     visual = contrast(output.visual_responses.mean(dim=1), labels, 1.5, 0.4, True)
@@ -156,12 +156,12 @@ def test_it_trains_and_generates():
     assert not any(name.startswith("memory.out") for name in model.state_dict())
     images, labels = torch.randn(2, 1, 3, 64, 64), torch.eye(14)[[2, 13]]
     tokens = torch.tensor([[0, 3, 4, 0], [0, 5, 6, 0]])
-    objective = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
+    objective = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1, formulation="paper")
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(5):
         adam.zero_grad()
-        total = model.losses(model(images, tokens, labels), tokens, labels, objective=objective).total
+        total = training_losses(model(images, tokens, labels), tokens, labels, objective=objective).total
         total.backward()
         adam.step()
         losses.append(total.item())

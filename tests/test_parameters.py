@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stages.check import Params
-from stages.stage import Part, load_yaml, validate
+from xpronet.common.params import Part, load_yaml, validate
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 

@@ -12,9 +12,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpronet.data.phantom import phrases_normal, phrases_signs
-from xpronet.data.phantom.source import PhantomStudy, draw, studies
 from xpronet.labels.conditions import CONDITIONS
+from xpronet.sources.phantom import phrases_normal, phrases_signs
+from xpronet.sources.phantom.source import PhantomStudy, draw, studies
 
 # A reader's own list of the words that stand for each observation, written down apart from the phrase tables.
 NAMED_BY = {
@@ -91,7 +91,7 @@ def test_a_study_survives_json():
 def test_another_process_samples_the_same_studies():
     """Lost otherwise: reports that change with Python's hash seed, from one run of the pipeline to the next."""
     code = (
-        "from xpronet.data.phantom.source import studies; import json; "
+        "from xpronet.sources.phantom.source import studies; import json; "
         "print(json.dumps([[s.state, s.findings, s.impression] for s in studies(train=40, val=0, test=0, seed=6)]))"
     )
     runs = []

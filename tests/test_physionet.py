@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xpronet.data.physionet import read_studies
 from xpronet.data.studies import Study, read_annotation, write_annotation
-from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, POSITIVE, UNCERTAIN
-from xpronet.labels.table import ALPHABETICAL, read_chexpert_table
+from xpronet.labels.conditions import ALPHABETICAL, BLANK, CONDITIONS, NEGATIVE, POSITIVE, UNCERTAIN
+from xpronet.labels.published import read_chexpert_table
+from xpronet.sources.physionet import read_studies
 
 TITLE = "                                 FINAL REPORT\n "
 FINDINGS = f"{TITLE}FINDINGS: \n \n The lungs\n are clear.\n \n IMPRESSION: \n \n Normal.\n"
@@ -213,7 +213,7 @@ def test_the_pipeline_starts_from_the_tables(new_project, tmp_path):
         said = project.run(sys.executable, "-m", f"stages.{stage}")
         if stage == "prepare":
             assert "train: 2 images; the published annotation has 270790" in said
-    assert project.json("metrics/prepare.json")["images"] == {"train": 2, "val": 2, "test": 2}
+    assert project.json("metrics/details/prepare.json")["images"] == {"train": 2, "val": 2, "test": 2}
     header, row, *_ = (project.folder / "data/labels.csv").read_text().splitlines()
     positive = [name for name, value in zip(header.split(","), row.split(","), strict=True) if value == "1"]
     assert positive == ["Edema", "Pneumonia"]

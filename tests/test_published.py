@@ -22,7 +22,7 @@ from tests.published import (
     recipe_of,
 )
 from xpronet.model.checkpoint import load_official, our_key
-from xpronet.model.losses import contrastive_loss
+from xpronet.model.losses import contrastive_loss, training_losses
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 SCALARS = {
@@ -47,7 +47,7 @@ def test_forward_and_losses(golden, dtype):  # noqa: F811
     with torch.no_grad():
         output = model(tiny.images, tiny.tokens, tiny.labels)
         patches, _ = model.patch_features(tiny.images, None)
-        losses = model.losses(output, tiny.tokens, tiny.labels, objective=OBJECTIVE)
+        losses = training_losses(output, tiny.tokens, tiny.labels, objective=OBJECTIVE)
     features, log_probability, loss = limits(dtype)
     ours = {
         "att_feats": patches,
@@ -93,7 +93,7 @@ def test_gradients(golden, dtype):  # noqa: F811
     tiny = Tiny(golden / "tiny_iu", dtype)
     model = tiny.model()
     output = model(tiny.images, tiny.tokens, tiny.labels)
-    model.losses(output, tiny.tokens, tiny.labels, objective=OBJECTIVE).total.backward()
+    training_losses(output, tiny.tokens, tiny.labels, objective=OBJECTIVE).total.backward()
     suffix = "" if dtype == torch.float32 else "_f64"
     for key in tiny.gradients.files:
         expected = tiny.gradients[key]
@@ -125,7 +125,7 @@ def test_full_size(golden):  # noqa: F811
     tokens, labels = torch.from_numpy(outputs["report_ids"]), torch.from_numpy(outputs["labels"])
     watch = Watch(model, "visual_fusion", "textual_fusion", "encoder")
     output = model(images, tokens, labels)
-    losses = model.losses(output, tokens, labels, objective=OBJECTIVE)
+    losses = training_losses(output, tokens, labels, objective=OBJECTIVE)
     close(output.log_probs, outputs["logprobs"], LOG_PROBABILITIES)
     for name, published in SCALARS.items():  # cross-entropy is 12.6 here: its float32 step is 1e-6
         assert getattr(losses, name).item() == pytest.approx(meta["scalars_f64"][published], abs=LOSSES, rel=2e-7)
@@ -215,7 +215,7 @@ def test_r2gencmn_is_a_special_case(golden):  # noqa: F811
         "dec_in": watch["textual_fusion"],
         "dec_out": watch["decoder"],
         "logprobs": output.log_probs,
-        "ce": model.losses(output, tiny.tokens, labels, objective=OBJECTIVE).cross_entropy,
+        "ce": training_losses(output, tiny.tokens, labels, objective=OBJECTIVE).cross_entropy,
     }
     compared = set(ours) & set(tiny.outputs)
     assert {"memory", "logprobs", "ce"} <= compared

@@ -10,6 +10,7 @@ import torch
 from tests.published import FLOAT64, GRADIENTS, OBJECTIVE, Tiny, close, golden  # noqa: F401
 from xpronet.data.dataset import Batch
 from xpronet.model.checkpoint import our_key
+from xpronet.model.losses import training_losses
 from xpronet.model.xpronet import XProNet
 from xpronet.training.loop import decay, optimiser, step
 from xpronet.training.params import TrainParams
@@ -23,6 +24,8 @@ PARAMS = TrainParams(
     lr_step=10,
     weight_decay=5e-5,
     precision="float32",
+    val_beam_size=3,
+    val_max_length=60,
 )
 
 
@@ -39,7 +42,7 @@ def trained(tiny: Tiny, steps: int, eps: float | None = None) -> tuple[XProNet, 
         group["eps"] = group["eps"] if eps is None else eps
     rows, gradients = [], {}
     for _ in range(steps):
-        losses = model.losses(
+        losses = training_losses(
             model(tiny.images, tiny.tokens, tiny.labels), tiny.tokens, tiny.labels, objective=OBJECTIVE
         )
         adam.zero_grad()

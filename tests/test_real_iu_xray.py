@@ -7,7 +7,7 @@ import pytest
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import NO_FINDING
-from xpronet.labels.table import read_labels
+from xpronet.labels.published import import_labels
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def project(shared, new_project):
             "features": {"text_encoder": "minilm"},
             "classifier": {"backbone": "resnet18", "weights": "random", "epochs": 1, "batch_size": 4},
             "model": {"backbone": "resnet18", "visual_weights": "random"},
-            "train": {"epochs": 1, "batch_size": 4, "precision": "bf16"},
+            "train": {"epochs": 1, "batch_size": 4, "precision": "bf16", "val_max_length": 20},
             "decode": {"max_length": 20},
             "runtime": {"device": "cpu", "workers": 0},
         },
@@ -32,7 +32,7 @@ def project(shared, new_project):
 
 
 def test_real_studies_go_from_files_to_scores(project):
-    metrics = project.json("metrics/test.json")
+    metrics = project.json("metrics/details/test.json")
     assert metrics["studies"] == 4
     for scores in (metrics["predicted"], metrics["reference"], metrics["floors"]["constant"]):
         assert 0 <= scores["BLEU_4"] <= 1
@@ -44,7 +44,7 @@ def test_studies_of_one_and_of_two_views_are_packed(project):
     annotation = project.json("data/prepared/annotation.json")
     views = [len(study["image_path"]) for split in annotation.values() for study in split]
     assert sorted(set(views)) == [1, 2]
-    assert sum(project.json("metrics/prepare.json")["images"].values()) == sum(views) == 36
+    assert sum(project.json("metrics/details/prepare.json")["images"].values()) == sum(views) == 36
 
 
 def test_every_published_report_and_label_is_read(shared):
@@ -52,7 +52,7 @@ def test_every_published_report_and_label_is_read(shared):
     assert [len(of_split(studies, split)) for split in ("train", "val", "test")] == [2069, 296, 590]
     train = [clean_report(study.report, "iu_xray") for study in of_split(studies, "train")]
     assert len(Vocabulary.build(train, min_count=3)) == 760
-    labels = read_labels(shared / "iu_xray/labels_chexbert.json", studies)
+    labels = import_labels(shared / "iu_xray/labels_chexbert.json", studies)
     published = json.loads((shared / "iu_xray/labels_chexbert.json").read_text())["labels"]
     assert labels.sum() == sum(map(sum, (published["-".join(study.id.split("-")[:2])] for study in studies)))
     assert 0.5 < labels[:, NO_FINDING].mean() < 1

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from xpronet.data.phantom import source
 from xpronet.labels import rules
 from xpronet.labels.conditions import CONDITIONS, NEGATIVE, POSITIVE, UNCERTAIN, pseudo_labels
 from xpronet.labels.rules import label
+from xpronet.sources.phantom import source
 
 IU_XRAY = Path(__file__).resolve().parents[2] / "shared" / "iu_xray"
 

@@ -7,6 +7,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from xpronet.evaluation import lexical, statistics
 from xpronet.evaluation.diversity import diversity
 from xpronet.evaluation.meteor import running_meteor
+from xpronet.labels import agreement
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 
 WORDS = [
@@ -57,11 +58,11 @@ def test_a_resample_is_scored_as_if_its_reports_stood_there(pairs, table, meteor
 
 def test_clinical_scores_are_scikit_learn_s(pairs, table):
     truth, written = pairs[2:]
-    found, both = statistics.of_all(table), statistics.precision_recall(table)
+    found, both = statistics.of_all(table), agreement.precision_recall(table.hits)
     precision, recall, f1, support = precision_recall_fscore_support(truth, written, zero_division=0)
     for k, name in enumerate(CONDITIONS):
         expected = {"precision": precision[k], "recall": recall[k], "F1": f1[k], "studies": support[k]}
-        assert statistics.observations(table)[name] == pytest.approx(expected)
+        assert agreement.observations(table.hits)[name] == pytest.approx(expected)
     five = [CONDITIONS.index(n) for n in ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")]
     for name, columns in (("14", list(range(14))), ("5", five)):
         for average in ("micro", "macro"):

@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel
 
-from xpronet.labels.bert import packaged_folder, uncased_tokenizer
-from xpronet.prototypes import text_encoders
+from xpronet.encoders import text_encoders
+from xpronet.encoders.bert import packaged_folder, uncased_tokenizer
 
 REPORTS = ["no acute findings .", "", "The heart\n is enlarged . " * 3, "stable .", "lungs are clear . " * 120]
 
@@ -103,11 +102,11 @@ def test_encoding_twice_gives_the_same_bits(folder):
 def test_chexbert_is_reached_by_name(monkeypatch):
     """The paper's encoder: the checkpoint of the labels must serve the features too."""
 
-    def from_checkpoint(path, device):
+    def load(path, device):
         assert (path, device) == ("weights/chexbert.pth", "cpu")
-        return SimpleNamespace(encoder="its encoder")
+        return "its encoder", "its heads"
 
-    monkeypatch.setattr(text_encoders.CheXbert, "from_checkpoint", from_checkpoint)
+    monkeypatch.setattr(text_encoders.chexbert, "load", load)
     assert text_encoders.load("chexbert", chexbert_path="weights/chexbert.pth") == "its encoder"
 
 

@@ -8,7 +8,16 @@ from xpronet.training.loop import decay, optimiser, selection_score
 from xpronet.training.params import TrainParams
 
 PARAMS = TrainParams(
-    epochs=30, batch_size=16, lr_visual=1e-3, lr=2e-3, lr_decay=0.8, lr_step=10, weight_decay=5e-5, precision="float32"
+    epochs=30,
+    batch_size=16,
+    lr_visual=1e-3,
+    lr=2e-3,
+    lr_decay=0.8,
+    lr_step=10,
+    weight_decay=5e-5,
+    precision="float32",
+    val_beam_size=3,
+    val_max_length=60,
 )
 
 

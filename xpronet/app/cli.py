@@ -106,7 +106,7 @@ def compare(
 
     from xpronet.app.compare import compare as compare_reports
     from xpronet.app.compare import show
-    from xpronet.data.files import write_json
+    from xpronet.common.files import write_json
 
     result = compare_reports(sides, split=split.value, labels=labels.value, by=by.value, params=params, seed=seed)
     write_json(out, result)

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from xpronet.app.settings import read_keys
-from xpronet.data.devices import choose
+from xpronet.common.devices import choose
+from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import cleaned_reports
 from xpronet.data.studies import of_split, read_annotation
@@ -30,6 +30,13 @@ from xpronet.labels.params import LabelParams
 
 ANNOTATION = Path("data/prepared/annotation.json")
 MOVED = 3  # studies shown at either end
+
+
+class Keys(Part):
+    """What a parameter file says that matters here."""
+
+    reports: ReportParams
+    labels: LabelParams
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: P
         raise ValueError(f"compare needs two or more different names, got: {' '.join(names) or 'none'}")
     sides = [read_side(name, split, labels) for name in names]
     for side in sides[1:]:
-        _check_same_studies(sides[0], side, split)
+        check_same_studies(sides[0], side, split)
     labeller_name, references, tables = score(sides, params)
     found = [paired(tables[0], table, seed=seed) for table in tables[1:]]
     corrected = {metric: holm([each[metric].p for each in found]) for metric in found[0]}
@@ -88,14 +95,14 @@ def score(sides: Sequence[Side], params: Path) -> tuple[str, list[list[str]], li
     Args:
         params: parameter file with the groups `reports` and `labels`.
     """
-    reports, label_params = read_keys(params, {"reports": ReportParams, "labels": LabelParams})
-    name, classes = labeller.load(label_params, device=choose("auto"))
+    keys = read(Keys, params)
+    name, classes = labeller.load(keys.labels, device=choose("auto"))
 
     @cache
     def label(texts: tuple[str, ...]) -> np.ndarray:
-        return pseudo_labels(classes(texts), uncertain=label_params.uncertain)
+        return pseudo_labels(classes(texts), uncertain=keys.labels.uncertain)
 
-    references = [cleaned_reports(side.references, reports.style, reports.xxxx) for side in sides]
+    references = [cleaned_reports(side.references, keys.reports.style, keys.reports.xxxx) for side in sides]
     with running_meteor() as meteor:
         tables = [
             statistics.table(texts, side.written, label(tuple(texts)), label(tuple(side.written)), meteor=meteor)
@@ -156,14 +163,15 @@ def _read_reports(name: str, text: str, labels: str) -> dict[str, str]:
     return reports
 
 
-def _check_same_studies(first: Side, other: Side, split: str) -> None:
+def check_same_studies(first: Side, other: Side, split: str) -> None:
+    """Raise ValueError, one line, where ids or references differ."""
     if first.ids == other.ids and first.references == other.references:
         return
     own, others = (set(zip(side.ids, side.references, strict=True)) for side in (first, other))
     same = len(own & others)
     raise ValueError(
         f"{first.name} and {other.name} share {same} of {len(first.ids)} and {len(other.ids)} studies of {split}:"
-        " only reports of the same studies can be compared (another seed draws other phantoms)"
+        " only reports of the same studies can be compared (another phantom.seed or openi.seed draws others)"
     )
 
 

@@ -11,21 +11,28 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from xpronet.app.settings import read_keys
+from xpronet.app.duplicates import BLANK, look, near_duplicates
+from xpronet.common.files import read_json, write_json
+from xpronet.common.params import Count, Part, read
 from xpronet.data.dataset import image_positions
-from xpronet.data.duplicates import BLANK, look, near_duplicates
-from xpronet.data.files import read_json, write_json
-from xpronet.data.images import ImagePack
-from xpronet.data.params import Count, ReportParams
+from xpronet.data.pack import ImagePack
+from xpronet.data.params import ReportParams
 from xpronet.data.reports import MARK, Vocabulary, cleaned_reports
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.figures import dataset as figures
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.labels.table import read_labels
+from xpronet.labels.table import prevalence, read_labels
 
 Level = Literal["breaks", "warns", "note", "fine"]
 EXAMPLES = 3  # studies that a finding names
 PREPARED = Path("data/prepared")  # of the pipeline in this folder
+
+
+class Keys(Part):
+    """What a parameter file says that matters here."""
+
+    reports: ReportParams
+    n_prototypes: Count
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     Raises:
         ValueError: a file is missing or broken.
     """
-    reports, n_prototypes = read_keys(params, {"reports": ReportParams, "n_prototypes": Count})
+    keys = read(Keys, params)
+    reports = keys.reports
     annotation = prepared if prepared.suffix == ".json" else prepared / "annotation.json"
     if not annotation.is_file():
         raise ValueError(f"{annotation}: no such file; make it by `dvc repro prepare`, or name an annotation.json")
@@ -71,11 +79,11 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
         labels = annotation.parent.with_name("labels.csv")
     if labels.is_file():
         try:
-            examine_labels(page, studies, read_labels(labels, studies), n_prototypes)
+            examine_labels(page, studies, read_labels(labels, studies), keys.n_prototypes)
         except ValueError as error:
             page.say("breaks", " ".join(str(error).splitlines()[:2]), "run `dvc repro label`")
         else:
-            figures.prevalence(out / "prevalence.png", page.prevalence, n_prototypes)
+            figures.prevalence(out / "prevalence.png", page.prevalence, keys.n_prototypes)
     else:
         page.say("note", f"{labels} is not there yet: nothing is said about observations", "run `dvc repro label`")
     if (prepared / "images.u8").is_file():
@@ -86,7 +94,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
         page.say(
             "note", f"no packed images beside {annotation}: nothing is said about pictures", "run `dvc repro prepare`"
         )
-    report = Path("metrics/prepare.json")
+    report = Path("metrics/details/prepare.json")
     if prepared == PREPARED and report.is_file():
         for reason, count in read_json(report)["left_out"].items():
             page.say("note", f"prepare left out {count}: {reason}")
@@ -172,10 +180,7 @@ def examine_patients(page: Page, studies: Sequence[Study]) -> None:
 
 def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_prototypes: int) -> None:
     """Studies per observation and split, against the number of prototypes."""
-    splits = np.array([study.split for study in studies])
-    for split in SPLITS:
-        counts = (labels[splits == split] > 0).sum(axis=0)
-        page.prevalence[split] = {name: int(count) for name, count in zip(CONDITIONS, counts, strict=True)}
+    page.prevalence = prevalence(studies, labels)
     train = page.prevalence["train"]
     none = [name for name, count in train.items() if not count]
     few = [f"{name} ({count})" for name, count in train.items() if 0 < count < n_prototypes]
@@ -191,7 +196,8 @@ def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_p
             f"fewer train studies than n_prototypes {n_prototypes}: {', '.join(few)}",
             "their prototypes repeat with noise (mirrored images count as others)",
         )
-    one_class = [name for name, count in page.prevalence["val"].items() if count in (0, (splits == "val").sum())]
+    size = len(of_split(studies, "val"))
+    one_class = [name for name, count in page.prevalence["val"].items() if count in (0, size)]
     if one_class:
         page.say(
             "warns",

@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from xpronet.common.weights import read_weights
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
-from xpronet.data.weights import read_weights
-from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.conditions import CONDITIONS, Order
 from xpronet.model import checkpoint
 
 
@@ -20,7 +20,7 @@ class Published:
 
     min_count: int
     max_length: int
-    order: Literal["chexbert", "alphabetical"]
+    order: Order
 
 
 SETTINGS = {
@@ -62,7 +62,6 @@ def convert(
         vocabulary=vocabulary,
         conditions=CONDITIONS,
         style=dataset,
-        resize=256,
         crop=224,
         beam_size=3,
         max_length=published.max_length,

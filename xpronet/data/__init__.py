@@ -1,1 +1,1 @@
-"""Studies, reports and images: from raw data to tensors."""
+"""Studies and their reports, the pack of their images, and batches of both."""

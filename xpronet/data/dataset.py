@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from xpronet.data.images import ImagePack, normalise
+from xpronet.data.pack import ImagePack, normalise
 from xpronet.data.studies import Study
 
 

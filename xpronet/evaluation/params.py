@@ -1,9 +1,14 @@
 """Group `evaluate` of the parameters."""
 
-from xpronet.data.params import Count, Path, Strict
+from xpronet.common.params import Count, PathName, Strict
 
 
 class EvaluateParams(Strict):
-    radgraph: Path | None  # folder with radgraph-xl/: adds RadGraph_F1
-    bertscore: Path | None  # folder of a Hugging Face BERT: adds BERTScore
-    bertscore_layer: Count | None  # whose vectors are compared; None takes the last
+    """Group `evaluate`: scores that need extra packages and weights; null: do without."""
+
+    radgraph: PathName | None
+    """Folder with radgraph-xl/ of StanfordAIMI/RRG_scorers, for RadGraph-F1."""
+    bertscore: PathName | None
+    """Folder of a Hugging Face BERT, for BERTScore."""
+    bertscore_layer: Count | None
+    """Layer whose vectors BERTScore compares; null: the last."""

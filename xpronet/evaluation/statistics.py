@@ -15,11 +15,11 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from xpronet.evaluation.extras import Scorer
 from xpronet.evaluation.meteor import Meteor
+from xpronet.labels.agreement import f1, f1s, hits
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 
-# The five of CheXbert-5: frequent, and agreed upon.
-FIVE = tuple(map(CONDITIONS.index, ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")))
 DRAWS = 1000
+SEED = 1  # of every draw in an evaluation: two runs differ by their reports alone
 MEANS = ("ROUGE_L", "CIDEr", "example_F1")  # scores of a corpus that are means over its studies
 
 
@@ -66,12 +66,6 @@ def table(
     )
 
 
-def hits(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """True positives, false positives and false negatives (N, 3, 14) float64 of labels (N, 14) 0/1."""
-    truth, found = truth > 0, found > 0
-    return np.stack([truth & found, ~truth & found, truth & ~found], axis=1).astype(np.float64)
-
-
 def _bleu_counts(reference: str, hypothesis: str) -> list[float]:
     """pycocoevalcap's own counts of a pair."""
     scorer = BleuScorer(hypothesis, [reference])
@@ -85,8 +79,7 @@ def scores(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
     lexical["METEOR"] = _meteor(weights @ table.meteor)
     total = np.maximum(weights.sum(axis=1), 1e-12)
     means = dict(zip(table.names, (weights @ table.means / total[:, None]).T, strict=True))
-    hits = np.tensordot(weights, table.hits, axes=1)  # (W, 3, 14)
-    return {**lexical, **means, **f1s(hits)}
+    return {**lexical, **means, **f1s(np.tensordot(weights, table.hits, axes=1))}
 
 
 def _bleu(sums: np.ndarray) -> list[np.ndarray]:
@@ -119,35 +112,6 @@ def _without_whole_chunks(rows: np.ndarray) -> np.ndarray:
     return np.where(whole[:, None] & (np.arange(rows.shape[1]) == 20), 0, rows)
 
 
-def f1s(hits: np.ndarray) -> dict[str, np.ndarray]:
-    """Micro and macro F1 over all 14 observations, and over five; one that neither side has counts as 0 in macro."""
-    found = {}
-    for name, columns in (("14", list(range(len(CONDITIONS)))), ("5", list(FIVE))):
-        chosen = hits[:, :, columns]
-        found[f"micro_F1_{name}"] = f1(chosen.sum(axis=2))
-        found[f"macro_F1_{name}"] = f1(chosen).mean(axis=1)
-    return found
-
-
-def f1(hits: np.ndarray) -> np.ndarray:
-    """2 TP / (2 TP + FP + FN) of (…, 3, …) true positives, false positives, false negatives along axis 1."""
-    right, false, missed = np.moveaxis(hits, 1, 0)
-    return 2 * right / np.maximum(2 * right + false + missed, 1e-12)
-
-
-def precision_recall(table: Table) -> dict[str, float]:
-    """Precision and recall behind each F1 of `scores`: micro, macro (14 and five observations) and mean per study."""
-    sums, found = table.hits.sum(axis=0), {}  # (3, 14)
-    for name, columns in (("14", list(range(len(CONDITIONS)))), ("5", list(FIVE))):
-        for kind, (right, false, missed) in (("micro", sums[:, columns].sum(axis=1)), ("macro", sums[:, columns])):
-            found[f"{kind}_precision_{name}"] = float(np.mean(right / np.maximum(right + false, 1)))
-            found[f"{kind}_recall_{name}"] = float(np.mean(right / np.maximum(right + missed, 1)))
-    right, false, missed = table.hits.sum(axis=2).T  # (N,)
-    found["example_precision"] = float(np.mean(right / np.maximum(right + false, 1)))
-    found["example_recall"] = float(np.mean(right / np.maximum(right + missed, 1)))
-    return found
-
-
 def of_all(table: Table) -> dict[str, float]:
     """Corpus values over all studies."""
     return {name: float(value[0]) for name, value in scores(table, np.ones((1, len(table.means)))).items()}
@@ -163,18 +127,6 @@ def resamples(studies: int, *, seed: int, draws: int = DRAWS) -> np.ndarray:
     """(draws, studies): how often each study is drawn, with replacement."""
     random = np.random.default_rng(seed)
     return random.multinomial(studies, np.full(studies, 1 / studies), size=draws).astype(np.float64)
-
-
-def observations(table: Table) -> dict[str, dict[str, float]]:
-    """Precision, recall and F1 of each observation, and how many studies have it."""
-    right, false, missed = sums = table.hits.sum(axis=0)  # (3, 14)
-    values = {
-        "precision": right / np.maximum(right + false, 1),
-        "recall": right / np.maximum(right + missed, 1),
-        "F1": f1(sums[None])[0],
-        "studies": right + missed,
-    }
-    return {name: {key: float(value[k]) for key, value in values.items()} for k, name in enumerate(CONDITIONS)}
 
 
 def strata(table: Table, groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The scores of one split: what a metrics file says of the reports that were written under each kind of labels."""
+"""The scores of one split: all that is known of what was written under each kind of labels, and the few to compare."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,12 @@ import numpy as np
 from xpronet.evaluation import statistics
 from xpronet.evaluation.diversity import diversity
 from xpronet.evaluation.extras import Scorer
+from xpronet.evaluation.lexical import METRICS
 from xpronet.evaluation.meteor import Meteor
+from xpronet.labels import agreement
+
+COMPARED = (*METRICS, "micro_F1_14", "macro_F1_14", "cross_entropy", "distinct_reports")
+BEATEN = ("BLEU_4", "micro_F1_14")  # of these the best floor's value stands beside
 
 
 def summarise(
@@ -21,9 +26,8 @@ def summarise(
     truth: tuple[str, np.ndarray],
     meteor: Meteor,
     extras: Mapping[str, Scorer] | None = None,
-    seed: int,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Scores, and what they hide: the same by observation and by stratum.
+) -> tuple[dict[str, Any], statistics.Table]:
+    """Scores by kind of labels, floor, observation and stratum; and the sums per study of those under `predicted`.
 
     Args:
         references: N cleaned reports.
@@ -44,20 +48,27 @@ def summarise(
     scores: dict[str, Any] = {
         source: {
             **statistics.of_all(tables[source]),
-            **statistics.precision_recall(tables[source]),
-            **diversity(references, hypotheses, seed=seed),
-            "intervals": statistics.intervals(tables[source], seed=seed),
+            **agreement.precision_recall(tables[source].hits),
+            **diversity(references, hypotheses, seed=statistics.SEED),
+            "intervals": statistics.intervals(tables[source], seed=statistics.SEED),
         }
         for source, hypotheses in written.items()
     }
     scores["floors"] = {name: statistics.of_all(table(hypotheses)) for name, hypotheses in floors.items()}
-    of_truth = statistics.f1s(statistics.hits(truth[1], own_labels).sum(axis=0, keepdims=True))
+    of_truth = agreement.f1s(agreement.hits(truth[1], own_labels).sum(axis=0, keepdims=True))
     scores["ceiling"] = {"against": truth[0], **{name: float(value[0]) for name, value in of_truth.items()}}
     scores["leak_delta"] = {
         name: scores["reference"][name] - scores["predicted"][name] for name in statistics.of_all(tables["predicted"])
     }
-    details = {
-        "observations": {source: statistics.observations(each) for source, each in tables.items()},
-        "strata": statistics.strata(tables["predicted"], groups),
+    scores["observations"] = {source: agreement.observations(each.hits) for source, each in tables.items()}
+    scores["strata"] = statistics.strata(tables["predicted"], groups)
+    return scores, tables["predicted"]
+
+
+def compared(details: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that two runs are compared by: under predicted labels, and of the best floor."""
+    floors = details["floors"].values()
+    return {
+        **{name: details["predicted"][name] for name in COMPARED},
+        **{f"floor_{name}": max(floor[name] for floor in floors) for name in BEATEN},
     }
-    return scores, details

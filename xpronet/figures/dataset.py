@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from xpronet.data.files import replacing
+from xpronet.common.files import replacing
 
 matplotlib.rcParams["svg.hashsalt"] = "xpronet"  # the same bytes each time
 COLOURS = {"train": "#9aa5b1", "val": "#e0a030", "test": "#0b5394"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from xpronet.data.files import replacing
-from xpronet.data.images import ImagePack
+from xpronet.common.files import replacing
+from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study, read_annotation
 
 SIDE, TEXT, LINE, MARGIN = 224, 620, 17, 14  # pixels

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
-from xpronet.data.files import replacing
-from xpronet.labels.calibration import reliability
+from xpronet.classifier.calibration import reliability
+from xpronet.common.files import replacing
 from xpronet.labels.conditions import CONDITIONS
 
 BLUE, GREY = "#0b5394", "#9aa5b1"
@@ -18,9 +19,10 @@ def reliability_diagrams(path: str | Path, labels: np.ndarray, probabilities: np
     panels = figure.subplots(3, 5, sharex=True, sharey=True).flat
     for axes, name, truth, given in zip(panels, CONDITIONS, labels.T, probabilities.T, strict=False):
         found = reliability(truth, given)
-        low, high = _wilson(found.observed, found.studies)
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
-        errors = np.maximum([found.observed - low, high - found.observed], 0)
+        positive = np.rint(found.observed * found.studies).astype(int)
+        ends = [binomtest(n, of).proportion_ci(method="wilson") for n, of in zip(positive, found.studies, strict=True)]
+        errors = np.abs(np.array([(end.low, end.high) for end in ends]).T - found.observed)  # (2, b)
         axes.errorbar(found.predicted, found.observed, errors, color=BLUE, linewidth=1.2, elinewidth=0.8)
         axes.scatter(found.predicted, found.observed, s=6 + 120 * found.studies / len(truth), color=BLUE, zorder=3)
         axes.set_title(f"{name}\n{int(truth.sum())} of {len(truth):,}, ECE {found.error:.3f}", fontsize=9)
@@ -42,11 +44,3 @@ def reliability_diagrams(path: str | Path, labels: np.ndarray, probabilities: np
     figure.supylabel("share that has the observation", fontsize=10)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
-
-
-def _wilson(share: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of shares."""
-    z = 1.96
-    middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
-    half = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
-    return middle - half, middle + half

@@ -1,1 +1,1 @@
-"""The 14 CheXpert observations: labellers of reports, and a classifier of images."""
+"""The 14 CheXpert observations, their labellers, and label files."""

@@ -1,20 +1,19 @@
 """CheXbert (Smit et al., 2020): the labeller behind the paper's pseudo labels (§3.2), and its text encoder (row 16).
 
-A BERT-base whose [CLS] vector feeds one linear head per condition. The weights are not ours to ship: `chexbert.pth` of
-StanfordAIMI/RRG_scorers on the Hugging Face hub, read without unpickling code.
+A BERT-base whose [CLS] vector feeds one linear head per observation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from xpronet.data.weights import read_weights
-from xpronet.labels.bert import BertEncoder, bert_from_sizes, first_token, load_exactly, uncased_tokenizer
-from xpronet.labels.conditions import CONDITIONS, NO_FINDING, POSITIVE, UNCERTAIN, Uncertain
+from xpronet.encoders import chexbert
+from xpronet.encoders.bert import BertEncoder
+from xpronet.labels.conditions import CONDITIONS, POSITIVE, UNCERTAIN, Uncertain
 
 N_CLASSES = 4  # BLANK, POSITIVE, NEGATIVE, UNCERTAIN; the No Finding head has the first two only
 
@@ -41,23 +40,7 @@ class CheXbert:
         ValueError
             No such file, not a checkpoint, or keys that are missing, extra or misshaped.
         """
-        source = f"labels.chexbert_path: {path}"
-        state = {key.removeprefix("module."): value for key, value in _read(Path(path), source).items()}
-        bert_state = {key.removeprefix("bert."): value for key, value in state.items() if key.startswith("bert.")}
-        tokenizer = uncased_tokenizer()
-        bert = bert_from_sizes(bert_state, heads=heads, source=source)
-        if bert.config.vocab_size != len(tokenizer):
-            raise ValueError(f"{source} has {bert.config.vocab_size} word pieces, bert-base-uncased {len(tokenizer)}")
-        outputs = [2 if k == NO_FINDING else N_CLASSES for k in range(len(CONDITIONS))]
-        linear_heads = nn.ModuleList(nn.Linear(bert.config.hidden_size, n) for n in outputs)
-        load_exactly(nn.ModuleDict({"bert": bert, "linear_heads": linear_heads}), state, source=source, prefix="bert.")
-        encoder = BertEncoder(
-            bert.eval().to(device),
-            tokenizer,
-            first_token,
-            max_tokens=min(BertEncoder.max_tokens, bert.config.max_position_embeddings),
-        )
-        return cls(encoder, linear_heads)
+        return cls(*chexbert.load(path, heads=heads, device=device))
 
     @property
     def width(self) -> int:
@@ -101,21 +84,3 @@ def probabilities(logits: np.ndarray, *, uncertain: Uncertain = "positive") -> n
     """
     shares = torch.from_numpy(logits).softmax(dim=2).numpy()
     return shares[:, :, POSITIVE] + (shares[:, :, UNCERTAIN] if uncertain == "positive" else 0)
-
-
-def _read(path: Path, source: str) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(
-            f"{source} is not a file: download chexbert.pth of StanfordAIMI/RRG_scorers from the Hugging Face hub"
-            " and set labels.chexbert_path to it"
-        )
-    try:
-        loaded = read_weights(path)
-    except ValueError as error:
-        raise ValueError(f"labels.chexbert_path: {error}; download chexbert.pth again") from None
-    if path.suffix == ".safetensors":
-        return loaded
-    state = loaded.get("model_state_dict") if isinstance(loaded, dict) else None
-    if not isinstance(state, dict):
-        raise ValueError(f"{source} has no model_state_dict: it is not the published chexbert.pth")
-    return state

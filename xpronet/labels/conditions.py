@@ -29,6 +29,17 @@ NO_FINDING = CONDITIONS.index("No Finding")
 BLANK, POSITIVE, NEGATIVE, UNCERTAIN = range(4)
 
 Uncertain = Literal["positive", "negative"]
+Order = Literal["chexbert", "alphabetical"]  # of the classes in published files: IU-Xray's, MIMIC-CXR's (row 19)
+
+
+# MIMIC-CXR's published labels: the columns of mimic-cxr-2.0.0-chexpert.csv, No Finding moved to the end (row 19).
+ALPHABETICAL = (*sorted(CONDITIONS[:-1]), CONDITIONS[-1])
+ORDERS = {"chexbert": CONDITIONS, "alphabetical": ALPHABETICAL}
+
+
+def in_our_order(values: np.ndarray, order: Order) -> np.ndarray:
+    """What was published per class along the first axis, in the order of CONDITIONS (row 19)."""
+    return values[[ORDERS[order].index(condition) for condition in CONDITIONS]]
 
 
 def pseudo_labels(classes: np.ndarray, *, uncertain: Uncertain = "positive") -> np.ndarray:

@@ -1,22 +1,28 @@
-"""Groups `labels` and `classifier` of the parameters."""
+"""Group `labels` of the parameters."""
 
 from typing import Literal
 
 from pydantic import model_validator
 
-from xpronet.data.params import Count, NotNegative, Path, Positive, Strict
-
-Backbone = Literal["resnet18", "resnet50", "resnet101"]
-Precision = Literal["float32", "bf16"]
+from xpronet.common.params import PathName, Strict
+from xpronet.labels.conditions import Order, Uncertain
 
 
 class LabelParams(Strict):
+    """Group `labels`: the pseudo labels (paper §3.2)."""
+
     labeller: Literal["rules", "chexbert", "file"]
-    section: Literal["findings", "impression", "both"]  # which text the labeller reads
-    uncertain: Literal["positive", "negative"]  # row 17
-    chexbert_path: Path | None  # the published checkpoint, chexbert.pth
-    file: Path | None  # labels to import: .csv, .json, or a published .pickle
-    file_order: Literal["chexbert", "alphabetical"]  # class order of a pickle: IU-Xray's or MIMIC-CXR's (row 19)
+    """What labels reports: rules without weights, CheXbert, or a file of labels."""
+    section: Literal["findings", "impression", "both"]
+    """Which text the labeller reads."""
+    uncertain: Uncertain
+    """What an uncertain observation counts as (row 17)."""
+    chexbert_path: PathName | None
+    """The published checkpoint, chexbert.pth."""
+    file: PathName | None
+    """Labels to import: .csv, .json, or a published .pickle."""
+    file_order: Order
+    """Class order of a pickle or published prototypes: `chexbert` (IU-Xray) or `alphabetical` (MIMIC-CXR), row 19."""
 
     @model_validator(mode="after")
     def _has_its_file(self):
@@ -27,13 +33,3 @@ class LabelParams(Strict):
         if self.labeller == "file" and self.file is None:
             raise ValueError("labeller file needs file: a .csv, .json or .pickle of labels")
         return self
-
-
-class ClassifierParams(Strict):
-    backbone: Backbone
-    weights: Path  # imagenet, random or a torchvision ResNet file
-    epochs: Count
-    batch_size: Count
-    lr: Positive
-    weight_decay: NotNegative
-    precision: Precision

@@ -5,20 +5,19 @@ A folder holds `weights.safetensors` and `model.json`; nothing else is needed to
 
 import re
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xpronet.data.files import raise_all, read_json, replacing, write_json
+from xpronet.common.files import raise_all, read_json, replacing, write_json
+from xpronet.common.weights import load_exactly
 from xpronet.data.reports import Style, Vocabulary
-from xpronet.labels.conditions import CONDITIONS
-from xpronet.labels.table import in_our_order
+from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 
@@ -29,10 +28,20 @@ class ModelCard:
     vocabulary: Vocabulary
     conditions: tuple[str, ...]  # the order of the labels
     style: Style  # how reports were cleaned
-    resize: int  # shorter side before the random crop of training, in pixels
     crop: int  # side of the square that the model sees, in pixels
-    beam_size: int
-    max_length: int  # of generated reports, in tokens
+    beam_size: int  # of the search on validation that chose the weights
+    max_length: int  # in tokens, of the same
+
+    def check_data(self, *, crop: int, style: Style) -> None:
+        """Raise ValueError where images or reports were not prepared as the model wants them."""
+        problems = []
+        if self.conditions != CONDITIONS:
+            problems.append(f"its labels are {', '.join(self.conditions)}: other observations, or another order")
+        if self.crop != crop:
+            problems.append(f"it sees {self.crop} pixels, not {crop}: set images.crop={self.crop}")
+        if self.style != style:
+            problems.append(f"its reports are cleaned as {self.style}, not {style}: set reports.style={self.style}")
+        raise_all("model_folder", problems)
 
 
 def save(folder: str | Path, model: XProNet, card: ModelCard) -> None:
@@ -65,8 +74,7 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
         raise ValueError(f"{folder}/model.json: not a model of this version: {error}") from None
     except (FileNotFoundError, safetensors.SafetensorError) as error:
         raise ValueError(f"{folder}/weights.safetensors: {error}") from None
-    _check(state, model.state_dict(), str(folder))
-    model.load_state_dict(state)
+    load_exactly(model, state, where=folder)
     return model.eval(), card
 
 
@@ -139,11 +147,8 @@ def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -
         elif not _IGNORED.match(key):
             unknown[key] = tensor
     config = _sizes_of(state, gamma=gamma, heads=heads)
-    with torch.device("meta"):
-        wanted = XProNet(config).state_dict()
-    _check(state | unknown, wanted, "published state dict", name=lambda key: published_key(key) or key)
     model = XProNet(config).to(state["prototypes"].dtype)
-    model.load_state_dict(state)
+    load_exactly(model, state | unknown, where="published state dict", name=lambda key: published_key(key) or key)
     return model.eval()
 
 
@@ -181,23 +186,8 @@ def _sizes_of(state: Mapping[str, Tensor], *, gamma: int, heads: int) -> ModelCo
     )
 
 
-def reorder_conditions(model: XProNet, order: Literal["chexbert", "alphabetical"]) -> None:
+def reorder_conditions(model: XProNet, order: Order) -> None:
     """Bring the prototypes of a published model into the order of CONDITIONS, in place (row 19)."""
     rows = model.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))
     with torch.no_grad():
         model.prototypes.copy_(torch.from_numpy(in_our_order(rows.numpy(), order)).flatten(0, 1))
-
-
-def _check(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, name: Callable[[str], str] = str
-) -> None:
-    """Raise ValueError with everything that does not fit, each key under the name that the reader knows."""
-    problems = [f"missing {name(key)}" for key in sorted(set(wanted) - set(state))]
-    problems += [f"unknown {name(key)}" for key in sorted(set(state) - set(wanted))]
-    for key in sorted(set(wanted) & set(state)):
-        if not isinstance(state[key], Tensor):
-            problems.append(f"{name(key)} is no tensor but {type(state[key]).__name__}")
-        elif state[key].shape != wanted[key].shape:
-            found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
-            problems.append(f"{name(key)} has shape {found}, expected {expected}")
-    raise_all(where, problems)

@@ -1,10 +1,62 @@
 """The training objective (§3.4, Eq. 17-20)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from xpronet.data.reports import END
+from xpronet.model.memory import exact
+from xpronet.model.params import Formulation
+from xpronet.model.xpronet import Output
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The weights of Eq. 17 and 20, and whose Eq. 17 it is."""
+
+    theta: float
+    alpha: float
+    lambda_visual: float
+    delta_textual: float
+    imlcs: bool = True  # False: w/o IMLCS
+    formulation: Formulation = "official"  # rows 9 and 11
+
+
+class Losses(NamedTuple):
+    """Each a scalar; `total` is Eq. 20."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    visual_contrastive: Tensor
+    textual_contrastive: Tensor
+
+
+def training_losses(output: Output, tokens: Tensor, labels: Tensor, *, objective: Objective) -> Losses:
+    """Eq. 17-20 for one batch of tokens (B, T) and labels (B, K).
+
+    σ is the mean over the patches that are there, and over all tokens with padding; in the paper's formulation over the
+    words (row 11), and positive pairs are not clamped (row 9). Without CMPNet only Eq. 19 is left.
+    """
+    ce = cross_entropy(output.log_probs, tokens[:, 1:])
+    if output.visual_responses is None:
+        return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
+    official = objective.formulation == "official"
+    terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs, "clamp": official}
+    words = torch.ones_like(tokens[:, :-1]) if official else tokens[:, :-1] != END
+    visual = mean_response(output.visual_responses, output.patches)  # (B, d)
+    textual = mean_response(output.textual_responses, words)
+    visual_loss, textual_loss = (contrastive_loss(mean, labels, **terms) for mean in (visual, textual))
+    total = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
+    return Losses(total, ce, visual_loss, textual_loss)
+
+
+def mean_response(responses: Tensor, mask: Tensor) -> Tensor:
+    """σ of Eq. 17: (B, N, d), (B, N) -> (B, d) float32 at least: the mean over what counts, zero where nothing does."""
+    mask = mask.unsqueeze(-1)
+    return (exact(responses) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def contrastive_loss(
@@ -36,26 +88,16 @@ def _cosine(responses: Tensor) -> Tensor:
 
 
 def cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
-    """Eq. 19 over the tokens of the batch (row 13): (B, T, V) log-probabilities, (B, T) ids -> scalar.
+    """Eq. 19 over the tokens of the batch (row 13): (B, T, V) log-probabilities, (B, T) ids -> scalar."""
+    nats, counted = token_nats(log_probs, targets)
+    return nats.sum() / counted.sum()
 
-    Padding does not count; the end token, id 0 like padding, counts once a report.
+
+def token_nats(log_probs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-probability of each target, 0 where it does not count, and whether it counts: (B, T), (B, T).
+
+    Words count, and the first 0 after them, the end; padding, id 0 too, does not.
     """
-    mask = token_mask(targets)
-    picked = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # (B, T)
-    return -(picked * mask).sum() / mask.sum()
-
-
-def token_mask(targets: Tensor) -> Tensor:
-    """(B, T) float: words and the first 0 after them, the end."""
-    words = targets > 0
-    end = F.pad(words, (1, 0), value=True)[:, :-1] & ~words
-    return (words | end).to(torch.float32)
-
-
-class Losses(NamedTuple):
-    """Each a scalar; `total` is Eq. 20."""
-
-    total: Tensor
-    cross_entropy: Tensor
-    visual_contrastive: Tensor
-    textual_contrastive: Tensor
+    words = targets != END
+    counted = words | (F.pad(words, (1, 0), value=True)[:, :-1] & ~words)
+    return F.nll_loss(log_probs.transpose(1, 2), targets, reduction="none") * counted, counted

@@ -1,26 +1,38 @@
-"""Group `model` of the parameters: the sizes of the network."""
+"""Groups `model` and `decode` of the parameters."""
 
 from typing import Literal
 
 from pydantic import model_validator
 
-from xpronet.data.params import Count, Path, Share, Strict
-from xpronet.labels.params import Backbone
+from xpronet.common.params import Count, PathName, Share, Strict
+from xpronet.encoders.params import Backbone
 
 Formulation = Literal["official", "paper"]  # rows 1-4, 9 and 11: the published code, or the equations to the letter
 
 
 class ModelParams(Strict):
+    """Group `model`: the sizes of the network."""
+
     backbone: Backbone
-    visual_weights: Path  # imagenet, classifier, random, or a torchvision ResNet file
+    """The ResNet of the visual extractor."""
+    visual_weights: PathName
+    """What it starts from: `imagenet`, `classifier` (of stage classify), `random`, or a torchvision ResNet file."""
     d_model: Count
+    """Width of the Transformer, and of the prototypes as they are queried."""
     d_ff: Count
+    """Width inside its feed-forward layers."""
     heads: Count
+    """Attention heads, of the prototype query too."""
     layers: Count
+    """Of the encoder, and of the decoder."""
     dropout: Share
-    feature_dropout: Share  # row 8
-    attention_dropout: Share  # row 36
-    prototype_dropout: Share  # row 36
+    """Of embeddings and residual branches."""
+    feature_dropout: Share
+    """After the first linear on patch features (row 8)."""
+    attention_dropout: Share
+    """Of attention weights (row 36)."""
+    prototype_dropout: Share
+    """Of the weights of Eq. 11 (row 36)."""
 
     @model_validator(mode="after")
     def _divides(self):
@@ -32,8 +44,9 @@ class ModelParams(Strict):
 
 
 class DecodeParams(Strict):
-    """Group `decode`."""
+    """Group `decode`: how the reports of validation and test are written."""
 
-    beam_size: Count  # 1 is greedy
-    max_length: Count  # of a generated report, in tokens
-    batch_size: Count
+    beam_size: Count | None
+    """Beams of the search; 1 is greedy; null: as the model folder says."""
+    max_length: Count | None
+    """Tokens of a generated report; null: as the model folder says."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from xpronet.labels.backbones import resnet
-from xpronet.labels.params import Backbone
+from xpronet.encoders.backbones import resnet
+from xpronet.encoders.params import Backbone
 
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xpronet.data.reports import END
-from xpronet.labels.backbones import WIDTH
-from xpronet.labels.params import Backbone
+from xpronet.encoders.backbones import WIDTH
+from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Generation, beam_search
-from xpronet.model.losses import Losses, contrastive_loss, cross_entropy
 from xpronet.model.memory import PrototypeMemory, exact
 from xpronet.model.params import Formulation
 from xpronet.model.transformer import Decoder, Encoder, as_bias, sine_positions
@@ -203,38 +202,6 @@ class XProNet(nn.Module):
 
     def positions(self, length: int) -> Tensor:
         return sine_positions(length, self.config.d_model).to(self.head.weight)
-
-    def losses(self, output: Output, tokens: Tensor, labels: Tensor, *, objective: "Objective") -> Losses:
-        """Eq. 17-20 for one batch: σ is the mean over the patches that are there, and over all tokens with padding; in
-        the paper's formulation over the words (row 11), and positive pairs are not clamped (row 9)."""
-        ce = cross_entropy(output.log_probs, tokens[:, 1:])
-        if output.visual_responses is None:
-            return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
-        official = self.config.formulation == "official"
-        terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs, "clamp": official}
-        words = torch.ones_like(tokens[:, :-1]) if official else tokens[:, :-1] != END
-        visual = _mean(output.visual_responses, output.patches)  # (B, d)
-        textual = _mean(output.textual_responses, words)
-        visual_loss, textual_loss = (contrastive_loss(mean, labels, **terms) for mean in (visual, textual))
-        total = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
-        return Losses(total, ce, visual_loss, textual_loss)
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The weights of Eq. 17 and 20."""
-
-    theta: float
-    alpha: float
-    lambda_visual: float
-    delta_textual: float
-    imlcs: bool = True
-
-
-def _mean(responses: Tensor, mask: Tensor) -> Tensor:
-    """(B, N, d), (B, N) -> (B, d) float32 at least: the mean over those that count; zero where none does."""
-    mask = mask.unsqueeze(-1)
-    return (exact(responses) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _causal(tokens: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from xpronet.common.progress import track
+from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset, batches_of
-from xpronet.data.progress import track
-from xpronet.data.resumable import Pieces
-from xpronet.labels.backbones import WIDTH
+from xpronet.encoders.backbones import WIDTH
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _extract(
         for mirrored, file in enumerate(files):
             pooled = network(images.flip(-1) if mirrored else images).float()  # (n, C_1)
             sums = pooled.new_zeros(len(batch.views), pooled.shape[1]).index_add_(0, owner, pooled)
-            file[batch.positions.numpy()] = (sums / batch.views.sum(dim=1, keepdim=True)).cpu().numpy()
+            file[batch.positions.cpu().numpy()] = (sums / batch.views.sum(dim=1, keepdim=True)).cpu().numpy()
         done[piece] = 1
 
 

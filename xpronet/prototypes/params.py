@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xpronet.data.params import Count, Path, Strict
+from xpronet.common.params import PathName, Strict
 
 # kmeans, random (w/o PI), or published matrices: one file, or two of half the prototypes, flipped images first.
-PrototypeInit = Path | Annotated[list[Path], Field(min_length=2, max_length=2)]
+PrototypeInit = PathName | Annotated[list[PathName], Field(min_length=2, max_length=2)]
 
 
 def published_files(init: PrototypeInit) -> list[str]:
@@ -18,8 +18,9 @@ def published_files(init: PrototypeInit) -> list[str]:
 
 
 class FeatureParams(Strict):
-    text_encoder: Path  # chexbert, minilm, or a folder with a Hugging Face BERT (row 16)
-    flips: Literal[
-        "joint", "separate"
-    ]  # K-means over both orientations together, or half of the clusters each (row 14)
-    batch_size: Count
+    """Group `features`: what the prototypes are clusters of."""
+
+    text_encoder: PathName
+    """`chexbert`, `minilm`, or a folder with a Hugging Face BERT (row 16)."""
+    flips: Literal["joint", "separate"]
+    """K-means over both orientations of the images together, or half of the clusters each (row 14)."""

@@ -6,19 +6,15 @@ Columns are image features, then text features (Eq. 5).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from xpronet.data.weights import read_weights
-from xpronet.labels.conditions import CONDITIONS
-from xpronet.labels.table import in_our_order
+from xpronet.common.weights import read_weights
+from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 
 
-def read_prototypes(
-    paths: Sequence[str | Path], *, n_prototypes: int, order: Literal["chexbert", "alphabetical"]
-) -> np.ndarray:
+def read_prototypes(paths: Sequence[str | Path], *, n_prototypes: int, order: Order) -> np.ndarray:
     """PM (14, N^p, D) float32 in the order of CONDITIONS.
 
     Args:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from xpronet.common.devices import autocast
+from xpronet.common.params import Precision
+from xpronet.common.progress import track
 from xpronet.data.dataset import Batch, StudyDataset, loader
-from xpronet.data.devices import autocast
-from xpronet.data.progress import track
-from xpronet.labels.params import Precision
-from xpronet.model.losses import Losses
-from xpronet.model.xpronet import Objective, XProNet
+from xpronet.model.losses import Losses, Objective, training_losses
+from xpronet.model.xpronet import XProNet
 from xpronet.training.params import TrainParams
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def step(
     """One step of Eq. 20 -> the losses in the order of `Losses`, before the step."""
     with autocast(batch.labels.device, precision):
         output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
-    losses = model.losses(output, batch.tokens, batch.labels, objective=objective)
+    losses = training_losses(output, batch.tokens, batch.labels, objective=objective)
     adam.zero_grad()
     losses.total.backward()
     adam.step()

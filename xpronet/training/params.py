@@ -1,11 +1,10 @@
-"""What training reads: the paper's symbols, and group `train` (row 27)."""
+"""What training reads: the paper's symbols, and group `train` (row 27 of docs/paper-and-code.md)."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xpronet.data.params import Count, NotNegative, Number, Positive, Strict
-from xpronet.labels.params import Precision
+from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Strict
 from xpronet.model.params import Formulation
 
 
@@ -13,23 +12,47 @@ class Symbols(Strict):
     """The paper's symbols and switches that training reads; top-level keys, because users type them."""
 
     gamma: Count
+    """γ: how many prototypes respond to a query; at most `n_prototypes`."""
     theta: Positive
+    """θ: tolerance of the contrastive loss."""
     alpha: Number
+    """α: its margin for negative pairs."""
     lambda_visual: NotNegative
+    """λ: weight of the visual contrastive loss."""
     delta_textual: NotNegative
+    """δ: weight of the textual one."""
     n_prototypes: Count
+    """N^p: prototypes per observation."""
     imlcs: bool
+    """False is w/o IMLCS: the label-difference term of the loss becomes one."""
     cmpnet: bool
+    """False is w/o CMPNet: visual extractor and encoder-decoder only."""
     formulation: Formulation
+    """`official`: the published code where it differs from the paper; `paper`: Eq. 10-13 and 17 to the letter."""
     test_labels: Literal["predicted", "reference"]
+    """Labels of the studies that choose the epoch: from their images, or from their own reports as in the paper."""
 
 
 class TrainParams(Strict):
+    """Group `train`."""
+
     epochs: Count
+    """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
-    lr_visual: Positive  # of the visual extractor
-    lr: Positive  # of everything else
-    lr_decay: Annotated[Positive, Field(le=1)]  # factor of both rates
-    lr_step: Count  # epochs between two decays
+    """Studies per step."""
+    lr_visual: Positive
+    """Rate of the visual extractor."""
+    lr: Positive
+    """Rate of everything else."""
+    lr_decay: Annotated[Positive, Field(le=1)]
+    """Factor of both rates."""
+    lr_step: Count
+    """Epochs between two decays."""
     weight_decay: NotNegative
+    """Of Adam, on the gradient."""
     precision: Precision
+    """Of matrix products and convolutions; weights, optimiser, softmaxes and losses stay in float32."""
+    val_beam_size: Count
+    """Beams of the search on validation, by whose scores the epoch is chosen; the model folder keeps it as its own."""
+    val_max_length: Count
+    """Tokens of a report written for validation; the model folder keeps it as its own."""

@@ -1,0 +1,1 @@
+"""Experiments on the library: studies of many runs, and the pages that they write."""

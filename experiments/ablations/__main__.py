@@ -1,0 +1,55 @@
+"""`make ablations`: the paper's Table 2 and Figures 5 and 6 as DVC experiments over seeds, and what they show."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.ablations.analysis import analyse
+from experiments.ablations.page import BLEU_4, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, put_between, tables
+from experiments.ablations.picture import draw
+from experiments.ablations.runs import plan, run_all
+from xpronet.common.files import write_json
+from xpronet.common.params import Part, read
+from xpronet.sources.params import Dataset
+
+
+class Keys(Part):
+    dataset: Dataset
+
+
+def main(
+    seeds: Annotated[str, typer.Option(help="Of the four rows of Table 2.")] = "1,2,3",
+    short_seeds: Annotated[
+        str, typer.Option(help="Of the short runs: the rows again, and sweeps over gamma and theta; empty for none.")
+    ] = "1,2,3",
+    page: Annotated[Path, typer.Option(help="Markdown page to write the tables into.")] = Path("docs/ablations.md"),
+    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
+) -> None:
+    """Run the ablations and sweeps as DVC experiments, test the differences, and write tables and a picture."""
+    try:
+        long, short = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, short_seeds))
+        if not long:
+            raise ValueError(f"--seeds {seeds!r} names no seed")
+        dataset = read(Keys, params).dataset
+        if dataset != "phantom":
+            raise ValueError(
+                f"{params}: dataset {dataset}: this study is of the phantom; run a row by `dvc exp run -S cmpnet=false`"
+                " (README, Experiments) and hold it against another by `xpronet compare`"
+            )
+        run_all(plan(long, short))
+        result = analyse(long, short, params)
+        write_json(page.with_suffix(".json"), result)
+        put_between(page, tables(result))
+        bleu_4 = {dataset: {row: scores[BLEU_4] for row, scores in rows.items()} for dataset, rows in PAPER.items()}
+        draw(page.with_suffix(".png"), result, bleu_4, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
+    typer.echo(tables(result))
+    typer.echo(f"{page}, and beside it .json and .png")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""A classifier of the 14 observations from images, its thresholds and its calibration."""

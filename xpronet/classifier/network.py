@@ -1,0 +1,81 @@
+"""The classifier of the 14 observations from images, and its folder: labels for studies that have no report yet.
+
+The published code labels a study under test from its own report (row 20 of docs/paper-and-code.md). This gives the
+labels that one really has at that point, and its backbone is a start for the model where ImageNet's weights are not at
+hand.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from xpronet.common.devices import autocast
+from xpronet.common.files import read_json, replacing, write_json
+from xpronet.common.progress import track
+from xpronet.common.weights import load_exactly, read_weights
+from xpronet.data.dataset import StudyDataset, loader
+from xpronet.encoders.backbones import resnet
+from xpronet.labels.conditions import CONDITIONS
+
+
+class StudyClassifier(nn.Module):
+    """Logits of a study: the mean over its views of one ResNet's logits."""
+
+    def __init__(self, backbone: str):
+        super().__init__()
+        self.backbone = backbone
+        self.network = resnet(backbone, classes=len(CONDITIONS))
+
+    def forward(self, images: Tensor, views: Tensor) -> Tensor:
+        """(B, V, 3, H, W) float32, (B, V) bool -> (B, K)."""
+        logits = self.network(images[views].contiguous(memory_format=torch.channels_last)).float()  # (n, K)
+        spread = logits.new_zeros(*views.shape, logits.shape[-1])
+        spread[views] = logits  # (B, V, K)
+        return spread.sum(dim=1) / views.sum(dim=1, keepdim=True)
+
+
+@torch.inference_mode()
+def predict(
+    classifier: StudyClassifier,
+    dataset: StudyDataset,
+    *,
+    precision: str,
+    device: torch.device,
+    batch_size: int,
+    workers: int = 0,
+) -> np.ndarray:
+    """Probabilities (N, K) float32 in the dataset's order."""
+    classifier.eval()
+    rows = []
+    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="classify", unit="batches"):
+        batch = batch.to(device)
+        with autocast(device, precision):
+            logits = classifier(batch.images, batch.views)
+        rows.append(torch.sigmoid(logits.float()).cpu())
+    return torch.cat(rows).numpy()
+
+
+def save(folder: str | Path, classifier: StudyClassifier, thresholds: np.ndarray) -> None:
+    """Write the folder as a whole or not at all; thresholds (K,)."""
+    with replacing(folder) as beside:
+        beside.mkdir()
+        state = {name: tensor.contiguous().cpu() for name, tensor in classifier.network.state_dict().items()}
+        save_file(state, beside / "weights.safetensors")
+        write_json(
+            beside / "classifier.json",
+            {
+                "backbone": classifier.backbone,
+                "thresholds": dict(zip(CONDITIONS, thresholds.tolist(), strict=True)),
+            },
+        )
+
+
+def load(folder: str | Path) -> tuple[StudyClassifier, np.ndarray]:
+    """The classifier in evaluation mode and its thresholds (K,)."""
+    content = read_json(Path(folder) / "classifier.json")
+    classifier = StudyClassifier(content["backbone"])
+    load_exactly(classifier.network, read_weights(Path(folder) / "weights.safetensors"), where=folder)
+    return classifier.eval(), np.array([content["thresholds"][name] for name in CONDITIONS], np.float32)

@@ -1,0 +1,23 @@
+"""Group `classifier` of the parameters."""
+
+from xpronet.common.params import Count, NotNegative, PathName, Positive, Precision, Strict
+from xpronet.encoders.params import Backbone
+
+
+class ClassifierParams(Strict):
+    """Group `classifier`: the image classifier and its training."""
+
+    backbone: Backbone
+    """Its ResNet."""
+    weights: PathName
+    """What it starts from: `imagenet`, `random` or a torchvision ResNet file."""
+    epochs: Count
+    """Passes over the train split; the one with the best macro AUROC on validation is kept."""
+    batch_size: Count
+    """Studies per step."""
+    lr: Positive
+    """Highest rate of the one-cycle schedule of AdamW."""
+    weight_decay: NotNegative
+    """Of AdamW."""
+    precision: Precision
+    """Of matrix products and convolutions."""

@@ -1,0 +1,92 @@
+"""Parameters: the base of the strict models that stand beside their readers, and the one way to read a file of them."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+FILE = Path("params.yaml")
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and no value changes its type on the way in. The text below a field describes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Part(Strict):
+    """Some keys of a file or group: the others are somebody else's business."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _exponent(value: Any) -> Any:
+    # DVC writes 5e-05, which YAML 1.1 reads as text for want of a decimal point.
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
+
+
+Number = Annotated[float, BeforeValidator(_exponent), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+PathName = Annotated[str, Field(min_length=1)]
+
+Precision = Literal["float32", "bf16"]
+
+
+class RuntimeParams(Strict):
+    """Group `runtime`: what never reruns a stage.
+
+    Nothing here changes what is computed. Device and batch size change how it is rounded: the last digits of a
+    probability, and so the word where two are as likely; over a whole training, another model of the same worth.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """Where tensors live; auto takes cuda, then mps, then cpu. Only the same device gives the same bytes."""
+    workers: Annotated[int, Field(ge=0)]
+    """Processes that load data; 0: none but the main one, and packing on all cores."""
+    processes: Count
+    """Processes that extract features, each on a GPU of its own or on its share of the cores."""
+    batch_size: Count
+    """Studies at once where nothing is learnt: features, classification, generation. Lower it where memory is short."""
+
+
+Params = TypeVar("Params", bound=BaseModel)
+
+
+def load_yaml(path: Path = FILE) -> dict[str, Any]:
+    """Raise ValueError, one line, where the file is missing or holds no keys and values."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run this in the project's folder, or copy one from presets/") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected keys and values")
+    return content
+
+
+def validate(model: type[Params], content: dict[str, Any], path: Path = FILE) -> Params:
+    """Raise ValueError with one line per mistake: the key, its value and the rule."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = []
+        for mistake in error.errors():
+            key = ".".join(map(str, mistake["loc"])) or "params"
+            rule = mistake["msg"].removeprefix("Value error, ")
+            shown = "" if mistake["type"] in ("value_error", "missing") else f" = {mistake['input']!r}"
+            rule = "no such parameter" if mistake["type"] == "extra_forbidden" else rule
+            lines.append(f"{path}: {key}{shown}: {rule}")
+        raise ValueError("\n".join(lines)) from None
+
+
+def read(model: type[Params], path: Path = FILE) -> Params:
+    """The keys of a parameter file that `model` names, in it or below it."""
+    content = load_yaml(path)
+    return validate(model, {key: content[key] for key in model.model_fields if key in content}, path)

@@ -1,0 +1,50 @@
+"""Arrays on disk that are written in pieces, by any number of processes: what a killed run has done stays done."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xpronet.common.files import replacing
+
+
+class Pieces:
+    """One or more float32 `.npy` files of the same number of rows, unfinished beside their places until `finish`.
+
+    A byte per piece says whether it is in all of them. It is set after the rows, so a killed process leaves no piece
+    that is half there.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], shapes: Sequence[tuple[int, ...]], *, pieces: int, key: str):
+        """`key`: whatever decides the content; the unfinished work of another key is thrown away."""
+        self.paths = [Path(path) for path in paths]
+        self._parts = [path.with_name(f".{path.stem}.unfinished.npy") for path in self.paths]
+        self._done = self.paths[0].with_name(f".{self.paths[0].stem}.unfinished.done.npy")
+        self._key = self.paths[0].with_name(f".{self.paths[0].stem}.unfinished.json")
+        head = json.dumps({"key": key, "shapes": shapes, "pieces": pieces})
+        kept = all(path.is_file() for path in (*self._parts, self._done, self._key)) and self._key.read_text() == head
+        if not kept:
+            self._key.unlink(missing_ok=True)
+            for part, shape in zip(self._parts, shapes, strict=True):
+                part.parent.mkdir(parents=True, exist_ok=True)
+                np.lib.format.open_memmap(part, "w+", np.float32, shape)
+            np.lib.format.open_memmap(self._done, "w+", np.uint8, (pieces,))
+            with replacing(self._key) as beside:  # last: without it, nothing before counts
+                beside.write_text(head)
+
+    def left(self) -> list[int]:
+        """Pieces that are still to do."""
+        return np.flatnonzero(np.load(self._done) == 0).tolist()
+
+    def open(self) -> tuple[list[np.memmap], np.memmap]:
+        """The arrays and the bytes per piece, to write to; each process opens its own."""
+        return [np.load(part, mmap_mode="r+") for part in self._parts], np.load(self._done, mmap_mode="r+")
+
+    def finish(self) -> None:
+        """Move the arrays to their places."""
+        assert not self.left()
+        for part, path in zip(self._parts, self.paths, strict=True):
+            part.replace(path)
+        for path in (self._done, self._key):
+            path.unlink()

@@ -1,0 +1,1 @@
+"""ResNets and BERTs: networks that others have trained, and their weights."""

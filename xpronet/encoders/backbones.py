@@ -1,0 +1,61 @@
+"""ResNets of torchvision and where their weights come from: one start for classifier, features and model."""
+
+from pathlib import Path
+
+import torchvision
+from torch import Tensor, nn
+
+from xpronet.common.weights import misfits, read_weights
+from xpronet.encoders.params import Backbone
+
+WIDTH = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048}  # channels of the last convolution
+
+
+def resnet(backbone: Backbone, *, classes: int) -> nn.Module:
+    """A torchvision ResNet with random weights and `classes` outputs."""
+    return getattr(torchvision.models, backbone)(weights=None, num_classes=classes)
+
+
+def start_weights(
+    backbone: Backbone, weights: str, *, classifier: str | Path | None = None
+) -> dict[str, Tensor] | None:
+    """The state dict (torchvision's names, `fc` left out) to start a backbone from; None means random.
+
+    Args:
+        weights: "imagenet", "random", "classifier" (then `classifier` is its weight file) or a file.
+
+    Raises:
+        ValueError: ImageNet weights cannot be downloaded, or the file is missing or holds another network.
+    """
+    if weights == "random":
+        return None
+    if weights == "imagenet":
+        return _without_head(_imagenet(backbone))
+    path = Path(classifier if weights == "classifier" and classifier else weights)
+    if not path.is_file():
+        raise ValueError(f"backbone weights {path}: no such file; expected imagenet, classifier, random or a file")
+    state = read_weights(path)
+    if not isinstance(state, dict):
+        raise ValueError(f"backbone weights {path}: expected a state dict, got {type(state).__name__}")
+    wanted = _without_head(resnet(backbone, classes=1).state_dict())
+    state = {name: state[name] for name in wanted if name in state}
+    wrong = misfits(state, wanted)
+    if wrong:
+        raise ValueError(
+            f"backbone weights {path}: not a {backbone}: {len(wrong)} tensors do not fit, {wrong[0]} first"
+        )
+    return state
+
+
+def _without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+
+
+def _imagenet(backbone: Backbone) -> dict[str, Tensor]:
+    weights = torchvision.models.get_model_weights(backbone).IMAGENET1K_V1
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:  # URLError is one
+        raise ValueError(
+            f"ImageNet weights of {backbone} cannot be downloaded ({error}): use classifier, random or a file"
+        ) from None

@@ -1,0 +1,99 @@
+"""Labels that others have published: JSON, CSV, pickles through a whitelist, and PhysioNet's tables of MIMIC-CXR."""
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpronet.common.files import raise_all, read_json, read_table
+from xpronet.data.studies import Study
+from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, ORDERS, POSITIVE, UNCERTAIN, Order
+from xpronet.labels.table import of_studies, read_labels
+
+
+def import_labels(path: str | Path, studies: Sequence[Study], *, order: Order = "chexbert") -> np.ndarray:
+    """Labels of the studies (N, 14) float32 in the order of CONDITIONS, from a .csv, .json or .pickle / .pkl file.
+
+    `order` is the class order of a pickle, which does not say it.
+
+    Raises:
+        ValueError: the file is missing or of another form, or studies lack labels between 0 and 1; all are listed.
+    """
+    path = Path(path)
+    if path.suffix == ".csv":
+        return read_labels(path, studies)
+    if path.suffix == ".json":
+        content = read_json(path)
+        if not isinstance(content, dict) or set(content) != {"conditions", "labels"}:
+            raise ValueError(f"{path}: expected an object with conditions and labels")
+        conditions, rows = content["conditions"], content["labels"]
+    elif path.suffix in (".pickle", ".pkl"):
+        conditions, rows = ORDERS[order], _read_pickle(path)
+    else:
+        raise ValueError(f"{path}: labels come as .csv, .json or .pickle")
+    if sorted(conditions) != sorted(CONDITIONS):
+        raise ValueError(
+            f"{path}: its conditions are not the 14 CheXpert observations: {', '.join(map(str, conditions))}"
+        )
+    columns = [list(conditions).index(condition) for condition in CONDITIONS]
+    return of_studies(path, {id: _picked(row, columns) for id, row in rows.items()}, studies)
+
+
+def _picked(row: Any, columns: Sequence[int]) -> Any:
+    """The row in our order, or as it is where it is no row of 14: who needs it will say so."""
+    return [row[column] for column in columns] if hasattr(row, "__len__") and len(row) == len(columns) else row
+
+
+def is_chexpert_table(path: str | Path) -> bool:
+    """Whether a file is one of MIMIC-CXR-JPG's tables of labels, `mimic-cxr-2.0.0-chexpert.csv.gz` or `…-negbio…`."""
+    return str(path).endswith((".csv", ".csv.gz")) and "mimic-cxr" in Path(path).name
+
+
+def read_chexpert_table(path: str | Path, studies: Sequence[Study]) -> np.ndarray:
+    """Labeller classes (N, 14) of the studies by `study_id`: 1.0, 0.0, -1.0 and blank as PhysioNet has them.
+
+    Raises:
+        ValueError: the file is missing or of another form, or studies have no row; all are listed.
+    """
+    meaning = {"1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNCERTAIN, "": BLANK}
+    rows, problems = {}, []
+    for line, row in read_table(path, ("study_id", *CONDITIONS)):
+        try:
+            rows[row["study_id"]] = [meaning[row[condition]] for condition in CONDITIONS]
+        except KeyError as error:
+            problems.append(f"line {line}: {error} is none of 1.0, 0.0, -1.0 and blank")
+    missing = dict.fromkeys(study.study_id or study.id for study in studies if study.study_id not in rows)
+    raise_all(path, problems + [f"no labels for study {id}" for id in missing])
+    return np.array([rows[study.study_id] for study in studies]).reshape(-1, len(CONDITIONS))
+
+
+class _Whitelist(pickle.Unpickler):
+    """Dicts, lists and numbers need no class; NumPy arrays and scalars need these few. Anything else is refused."""
+
+    ALLOWED = {
+        ("collections", "OrderedDict"),
+        ("_codecs", "encode"),  # how protocol 2 writes the bytes of an array
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it wants {module}.{name}, and label files hold only numbers")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such label file")
+    try:
+        content = _Whitelist(io.BytesIO(path.read_bytes())).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: not a label pickle: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a pickled dict of id -> 14 numbers, got {type(content).__name__}")
+    return content

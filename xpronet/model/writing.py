@@ -1,0 +1,55 @@
+"""What a model writes for a dataset of studies, and how likely it finds what was really written there."""
+
+import torch
+
+from xpronet.common.progress import track
+from xpronet.data.dataset import StudyDataset, loader
+from xpronet.data.reports import Vocabulary
+from xpronet.model.losses import token_nats
+from xpronet.model.xpronet import XProNet
+
+
+def write_reports(
+    model: XProNet,
+    vocabulary: Vocabulary,
+    dataset: StudyDataset,
+    *,
+    beam_size: int,
+    max_length: int,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+) -> tuple[list[str], list[float]]:
+    """One cleaned report per study in the dataset's order, and its summed log-probability (§3.3).
+
+    Leaves the model in evaluation mode.
+    """
+    model.eval()
+    reports, log_probs = [], []
+    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="generate", unit="batches"):
+        batch = batch.to(device)
+        result = model.generate(
+            batch.images, batch.labels, views=batch.views, beam_size=beam_size, max_length=max_length
+        )
+        reports += [vocabulary.decode(ids) for ids in result.tokens.tolist()]
+        log_probs += result.log_probs.tolist()
+    return reports, log_probs
+
+
+@torch.inference_mode()
+def surprise(
+    model: XProNet, dataset: StudyDataset, *, batch_size: int, device: torch.device, workers: int = 0
+) -> list[tuple[float, int]]:
+    """Of each study the summed negative log-probability of its own report in nats, and how many tokens that counts.
+
+    Eq. 19 for studies under test, by teacher forcing: the end token counts, the start token does not. `dataset` has
+    tokens; the model is left in evaluation mode.
+    """
+    model.eval()
+    found = []
+    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="likelihood", unit="batches"):
+        batch = batch.to(device)
+        log_probs = model(batch.images, batch.tokens, batch.labels, views=batch.views).log_probs  # (B, T - 1, V)
+        nats, counted = token_nats(log_probs, batch.tokens[:, 1:])  # (B, T - 1)
+        found += zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)
+    return found

@@ -1,0 +1,43 @@
+"""Radiographs from files, and the resizes that the pack keeps (row 26 of docs/paper-and-code.md)."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torchvision.transforms import functional as F
+
+from xpronet.sources.dicom import is_dicom, read_dicom
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode a PNG, JPEG or DICOM file to (H, W) uint8, black is low attenuation as in a printed radiograph.
+
+    The one way in which pixels reach a model, in training and afterwards.
+
+    Raises:
+        ValueError: the file is missing, empty, truncated or not an image; or it is DICOM, but no chest radiograph.
+    """
+    try:
+        if is_dicom(Path(path)):
+            return read_dicom(path)
+        with Image.open(path) as image:
+            image.draft("L", image.size)  # JPEG decodes straight to grey
+            if image.mode.startswith("I;16") or image.mode == "I":
+                return (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)  # 16 bits to 8
+            return np.asarray(image.convert("L"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not an image that Pillow can read (PNG, JPEG or DICOM expected)") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # truncated, broken chunk, absurd size
+        raise ValueError(f"{path}: broken image: {error}") from None
+
+
+def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) uint8 -> shorter side `size`, Resize(size) of torchvision on a PIL image."""
+    return np.asarray(F.resize(Image.fromarray(image), size))
+
+
+def resize_square(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) uint8 -> (size, size), aspect ratio ignored, Resize((size, size)) of torchvision on a PIL image."""
+    return np.asarray(F.resize(Image.fromarray(image), [size, size]))

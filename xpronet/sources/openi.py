@@ -1,0 +1,210 @@
+"""Open-i (IU-Xray) as Indiana University distributes it: XML reports, a study each, to studies with a split.
+
+The published annotation follows from it: its 2,955 studies are those with findings and two or more images, and an id is
+the name of the first image without its last part.
+"""
+
+import random
+import re
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from xpronet.common.files import raise_all, read_table
+from xpronet.data.studies import SPLITS, Split, Study
+
+LARGEST_XML = 2**20  # bytes; the largest of the collection has 20 kB
+KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
+KAGGLE_SECTIONS = ("findings", "impression", "indication", "comparison")
+SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, as the published split
+
+
+@dataclass(frozen=True)
+class Report:
+    """One Open-i report; a section that is absent or empty is an empty string."""
+
+    id: str  # as in the published annotation, CXR2384_IM-0942; the patient's where there is no image
+    patient: str  # CXR2384
+    findings: str
+    impression: str
+    indication: str
+    comparison: str
+    mesh: tuple[str, ...]  # terms that a person has given; "normal" where nothing was found
+    image_ids: tuple[str, ...]  # CXR2384_IM-0942-1001
+    images: tuple[str, ...]  # their file names
+
+
+def read_reports(path: str | Path) -> list[Report]:
+    """Every report of a folder (at any depth) or of a `.tgz` of Open-i XML, in the order of the patients' numbers.
+
+    Archives are read in place: nothing is extracted, links and oversized members are refused. Kaggle's form of the
+    collection is known by its file `indiana_reports.csv`, which `path` names or holds.
+
+    Raises:
+        ValueError: no such path, not an archive, no XML in it, or reports that cannot be read; all are named.
+    """
+    path = Path(path)
+    if path.suffix == ".csv" or (path / KAGGLE_REPORTS).is_file():
+        return _in_order(_read_kaggle(path if path.suffix == ".csv" else path / KAGGLE_REPORTS))
+    reports, problems, seen = [], [], {}
+    for name, content in _members(path, problems):
+        try:
+            report = _parse(content)
+        except (ValueError, ElementTree.ParseError) as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if report.patient in seen:
+            problems.append(f"{name}: report {report.patient} stands in {seen[report.patient]} too")
+        seen[report.patient] = name
+        reports.append(report)
+    raise_all(path, problems)
+    if not reports:
+        raise ValueError(f"{path}: no .xml file in it; expected NLMCXR_reports.tgz or its folder ecgen-radiology")
+    return _in_order(reports)
+
+
+def studies(
+    reports: Sequence[Report], *, split: Mapping[str, Split] | None, min_views: int, max_views: int, seed: int
+) -> tuple[list[Study], Counter[str]]:
+    """The reports with findings and at least `min_views` images as studies, of which the first `max_views` are kept.
+
+    Args:
+        split: split of each study id, as a published annotation has it; others are left out. None draws patients
+            7 : 1 : 2 by `seed`.
+
+    Returns:
+        The studies, train first, and how many reports were left out for which reason.
+
+    Raises:
+        ValueError: the split names studies that are not there; all are listed.
+    """
+    usable, excluded = [], Counter()
+    for report in reports:
+        if not report.findings:
+            excluded["no findings section"] += 1
+        elif len(report.images) < min_views:
+            excluded[f"fewer than {min_views} images"] += 1
+        else:
+            usable.append(report)
+    if split is None:
+        split = _draw_split(usable, seed)
+    absent = sorted(set(split) - {report.id for report in usable})
+    raise_all("split", [f"study {id} is not among the reports with {min_views} images and findings" for id in absent])
+    excluded["not in openi.split"] = sum(report.id not in split for report in usable)
+    found = [
+        Study(
+            id=report.id,
+            split=split[report.id],
+            report=report.findings,
+            image_path=report.images[:max_views],
+            impression=report.impression,
+            subject_id=report.patient,
+        )
+        for report in usable
+        if report.id in split
+    ]
+    return sorted(found, key=lambda study: SPLITS.index(study.split)), +excluded
+
+
+def _in_order(reports: list[Report]) -> list[Report]:
+    return sorted(reports, key=lambda report: (len(report.patient), report.patient))
+
+
+def _read_kaggle(path: Path) -> list[Report]:
+    """`indiana_reports.csv` with `indiana_projections.csv` beside it: the same reports and ids, frontal views first."""
+    problems: list[str] = []
+    images: dict[str, list[tuple[str, str]]] = {}
+    for line, row in read_table(path.with_name(KAGGLE_PROJECTIONS), ("uid", "filename", "projection")):
+        if not row["uid"].isdigit() or not re.fullmatch(r"[\w-]+\.dcm\.png", row["filename"]):
+            problems.append(f"{KAGGLE_PROJECTIONS}: line {line}: {row['uid']!r}, {row['filename']!r}: no uid and file")
+            continue
+        images.setdefault(row["uid"], []).append((row["projection"] != "Frontal", row["filename"]))
+    reports, seen = [], set()
+    for line, row in read_table(path, ("uid", "MeSH", *KAGGLE_SECTIONS)):
+        uid = row["uid"]
+        if not uid.isdigit() or uid in seen:
+            problems.append(
+                f"{path.name}: line {line}: uid {uid!r} {'stands twice' if uid in seen else 'is no number'}"
+            )
+            continue
+        seen.add(uid)
+        files = tuple(name for _, name in sorted(images.get(uid, [])))
+        ids = tuple(f"CXR{name.removesuffix('.dcm.png')}" for name in files)
+        reports.append(
+            Report(
+                id=ids[0].rpartition("-")[0] if ids else f"CXR{uid}",
+                patient=f"CXR{uid}",
+                mesh=tuple(filter(None, row["MeSH"].split(";"))),
+                image_ids=ids,
+                images=files,
+                **{section: row[section].strip() for section in KAGGLE_SECTIONS},
+            )
+        )
+    raise_all(path.parent, problems)
+    return reports
+
+
+def _draw_split(reports: Sequence[Report], seed: int) -> dict[str, Split]:
+    patients = sorted({report.patient for report in reports})
+    random.Random(seed).shuffle(patients)
+    first, second = (round(len(patients) * share) for share in (SHARES["train"], SHARES["train"] + SHARES["val"]))
+    of_patient = dict.fromkeys(patients[:first], "train") | dict.fromkeys(patients[first:second], "val")
+    return {report.id: of_patient.get(report.patient, "test") for report in reports}
+
+
+def _members(path: Path, problems: list[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each XML file; what is no plain file of a plausible size becomes a problem."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*.xml")):
+            if not file.resolve().is_relative_to(path.resolve()):
+                problems.append(f"{file.relative_to(path)}: leads out of the folder")
+            elif file.stat().st_size > LARGEST_XML:
+                problems.append(f"{file.relative_to(path)}: larger than {LARGEST_XML} bytes")
+            else:
+                yield file.relative_to(path).as_posix(), file.read_bytes()
+        return
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file or folder; expected NLMCXR_reports.tgz or its folder")
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if not member.name.endswith(".xml"):
+                    continue
+                if not member.isfile():
+                    problems.append(f"{member.name}: a link or device, not a file")
+                elif member.size > LARGEST_XML:
+                    problems.append(f"{member.name}: larger than {LARGEST_XML} bytes")
+                else:
+                    yield member.name, archive.extractfile(member).read()
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: not a whole .tgz archive: {reason}") from None
+
+
+def _parse(content: bytes) -> Report:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise ValueError("declares entities, which Open-i's reports do not")
+    root = ElementTree.fromstring(content)
+    patient = root.find("uId")
+    if root.tag != "eCitation" or patient is None or not patient.get("id"):
+        raise ValueError("not an Open-i report: expected <eCitation> with <uId id=…>")
+    sections = {text.get("Label", ""): (text.text or "").strip() for text in root.iter("AbstractText")}
+    images = tuple(image.get("id", "") for image in root.iter("parentImage"))
+    if not all(re.fullmatch(r"[\w-]+", image) for image in images):
+        raise ValueError(f"image ids {images} are no file names")
+    mesh = root.find("MeSH")
+    return Report(
+        id=images[0].rpartition("-")[0] if images else patient.get("id"),
+        patient=patient.get("id"),
+        findings=sections.get("FINDINGS", ""),
+        impression=sections.get("IMPRESSION", ""),
+        indication=sections.get("INDICATION", ""),
+        comparison=sections.get("COMPARISON", ""),
+        mesh=tuple((term.text or "").strip() for term in mesh.iter("major")) if mesh is not None else (),
+        image_ids=images,
+        images=tuple(f"{image}.png" for image in images),
+    )

@@ -1,0 +1,210 @@
+"""The images of a whole dataset, decoded once and packed in the order of its studies."""
+
+import hashlib
+import json
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from xpronet.common.files import raise_all
+from xpronet.common.progress import track
+from xpronet.data.studies import Study
+from xpronet.sources.images import read_image
+from xpronet.sources.pack_writer import Packed, PackWriter, pack_image
+from xpronet.sources.phantom import source
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 8  # images that a process takes at once
+CHUNKS_AHEAD = 4  # per process: what may wait in memory
+
+
+class Reader(Protocol):
+    """Where the views of studies come from."""
+
+    @property
+    def key(self) -> str:
+        """What decides which pixels `read` returns."""
+
+    def read(self, study: Study, view: int) -> np.ndarray:
+        """(H, W) uint8; ValueError where it cannot be read."""
+
+    def stamp(self, study: Study, view: int) -> Any:
+        """Changes when the pixels do, without reading them."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An image folder, to which the paths of studies are relative."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return str(self.path)
+
+    def read(self, study: Study, view: int) -> np.ndarray:
+        path = self.path / study.image_path[view]
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise ValueError(f"{path}: leads out of the image folder")
+        return read_image(path)
+
+    def stamp(self, study: Study, view: int) -> Any:
+        try:
+            status = (self.path / study.image_path[view]).stat()
+        except OSError:
+            return None
+        return [status.st_size, status.st_mtime_ns]
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """The embedded dataset, drawn as it is read."""
+
+    drawn: dict[str, source.PhantomStudy]
+    size: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"phantom of seed {self.seed}, {self.size} pixels"
+
+    def read(self, study: Study, view: int) -> np.ndarray:
+        phantom = self.drawn[study.id]
+        return source.draw(phantom, phantom.views[view], size=self.size)
+
+    def stamp(self, study: Study, view: int) -> Any:
+        return None
+
+
+def phantom(*, train: int, val: int, test: int, size: int, seed: int) -> tuple[list[Study], Reader]:
+    """The studies of the embedded dataset, and what draws their views."""
+    drawn = source.studies(train=train, val=val, test=test, seed=seed)
+    studies = [
+        Study(
+            study.id,
+            study.split,
+            study.findings,
+            tuple(f"{study.id}/{view}.png" for view in study.views),
+            study.impression,
+            state=study.state,
+        )
+        for study in drawn
+    ]
+    return studies, Phantom({study.id: study for study in drawn}, size, seed)
+
+
+def pack_studies(
+    studies: Sequence[Study],
+    reader: Reader,
+    pixels: str | Path,
+    index: str | Path,
+    *,
+    resize: int,
+    crop: int,
+    workers: int = 0,
+    broken: Literal["fail", "drop"] = "fail",
+) -> tuple[list[Study], list[str]]:
+    """Write the pack -> the studies as they are in it, and a line per broken image.
+
+    Every image is decoded even after one has failed. A run that is killed or fails leaves its work beside the pack, and
+    the next one goes on there. Memory does not grow with the number of images but for their rows in the index.
+
+    Args:
+        broken: `drop` leaves out images that cannot be read, and studies that have no other.
+
+    Raises:
+        ValueError: images are missing or broken; each is named with its study, and no pack is written.
+    """
+    views = [(study, view) for study in studies for view in range(len(study.image_path))]
+    key = _key(studies, reader, broken)
+    with PackWriter(pixels, index, resize=resize, crop=crop, key=key) as writer:
+        done = writer.resume(lambda position: reader.stamp(*views[position]), keep_broken=broken == "drop")
+        if done:
+            logger.info("pack: an earlier run has left %d of %d images; going on from there", done, len(views))
+        results = _in_order(_Pack(reader, resize, crop), views[done:], workers)
+        for item, result in zip(
+            views[done:], track(results, what="pack", unit="images", total=len(views), done=done), strict=True
+        ):
+            writer.add(result, reader.stamp(*item))
+        kept, problems = [], []
+        rows = iter(writer.rows)
+        for study in studies:
+            paths = []
+            for path, row in zip(study.image_path, rows, strict=False):
+                if isinstance(row, str):
+                    problems.append(f"study {study.id}: {row}")
+                else:
+                    paths.append(path)
+            if paths:
+                kept.append(replace(study, image_path=tuple(paths)))
+        if broken == "fail":
+            raise_all("images", problems)
+        if not kept:
+            raise ValueError(f"images: none of {len(views)} can be read, the first: {problems[0]}")
+        writer.finish()
+    return kept, problems
+
+
+@dataclass(frozen=True)
+class _Pack:
+    reader: Reader
+    resize: int
+    crop: int
+
+    def __call__(self, item: tuple[Study, int]) -> Packed | str:
+        study, view = item
+        try:
+            image = self.reader.read(study, view)
+        except ValueError as error:
+            return str(error)
+        return pack_image(image, resize=self.resize, crop=self.crop, train=study.split == "train")
+
+
+def _key(studies: Sequence[Study], reader: Reader, broken: str) -> str:
+    """SHA-256 over everything that decides the pack but the pixels: studies, reader and the code of this room."""
+    paths = [[study.id, study.split, study.image_path] for study in studies]
+    key = hashlib.sha256(json.dumps([reader.key, broken, paths]).encode())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        key.update(file.read_bytes())
+    return key.hexdigest()
+
+
+def _in_order(pack: _Pack, items: Sequence, workers: int) -> Iterator[Packed | str]:
+    """pack(item) of each item, on all workers, with a bounded number of results waiting."""
+    if workers == 0:
+        yield from map(pack, items)
+        return
+    waiting: deque = deque()
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(pack,)) as pool:
+        try:
+            for start in range(0, len(items), CHUNK):
+                waiting.append(pool.submit(_chunk, items[start : start + CHUNK]))
+                if len(waiting) > CHUNKS_AHEAD * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool:
+            raise ValueError(
+                "images: a process that packs was killed, perhaps for want of memory; run again to go on"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_packs: list[_Pack] = []  # of a worker process: sent once, not with every image
+
+
+def _begin(pack: _Pack) -> None:
+    _packs[:] = [pack]
+
+
+def _chunk(items: Iterable) -> list[Packed | str]:
+    return [_packs[0](item) for item in items]
