@@ -84,18 +84,16 @@ def main() -> None:
                     logging.warning("%s, labels %s: %d different reports: collapsed", split, source, different)
             cut = [as_published(report, vocabulary, params.reports.max_length) for report in references]
             published = {source: lexical.score(cut, written[source], meteor=meteor) for source in SOURCES}
+            details = {
+                "studies": len(chosen),
+                "protocol": "full",
+                "labeller": name,
+                **scores,
+                "published_protocol": published,
+                "classifier": quality(labels, probabilities, predicted),
+            }
             write_json(f"metrics/{split}.json", compared(scores))
-            write_json(
-                f"metrics/details/{split}.json",
-                {
-                    "studies": len(chosen),
-                    "protocol": "full",
-                    "labeller": name,
-                    **scores,
-                    "published_protocol": published,
-                    "classifier": quality(labels, probabilities, predicted),
-                },
-            )
+            write_json(f"metrics/details/{split}.json", details)
             write_per_study(f"data/scores/{split}.tsv", chosen, table)
             reliability_diagrams(f"metrics/figures/reliability_{split}.png", labels, probabilities, split=split)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xpronet.evaluation.meteor import running_meteor
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
@@ -21,6 +23,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared: the published numbers and real IU-Xray studies are not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def jar():
+    """One running METEOR for all tests that score something: starting it costs 5 s."""
+    with running_meteor() as running:
+        yield running
 
 
 class Project:

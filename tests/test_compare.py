@@ -1,6 +1,7 @@
 """`xpronet compare` decides which experiment is kept: it must pair the same studies, and say so where it cannot."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from xpronet.app import compare as comparing
 from xpronet.app.cli import app
 from xpronet.app.compare import _read_reports, compare
 from xpronet.data.studies import Study, write_annotation
@@ -46,10 +48,11 @@ def _inside(made, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def found(made):
+def found(made, jar):
     """Two sides against a poor one; a Java for all the tests that look at it."""
     with pytest.MonkeyPatch.context() as inside:
         inside.chdir(made)
+        inside.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
         return of("poor.jsonl", "good.jsonl", "other.jsonl")
 
 
@@ -82,7 +85,8 @@ def test_several_are_each_held_against_the_first_and_corrected(found):
         assert each["metrics"]["BLEU_1"]["p_holm"] == pytest.approx(min(1, 2 * each["metrics"]["BLEU_1"]["p"]))
 
 
-def test_the_command_prints_a_table_and_writes_the_same_as_json(found):
+def test_the_command_prints_a_table_and_writes_the_same_as_json(found, jar, monkeypatch):
+    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
     done = CliRunner().invoke(app, ["compare", "poor.jsonl", "good.jsonl", "other.jsonl", "--out", "c.json"])
     assert done.exit_code == 0, done.output
     assert "BLEU_4" in done.output and "gained most in ROUGE_L" in done.output

@@ -29,13 +29,6 @@ def started(monkeypatch):
     return processes
 
 
-@pytest.fixture(scope="module")
-def jar():
-    """One running METEOR for the tests that score many subsets: starting it costs 5 s."""
-    with meteor.running_meteor() as running:
-        yield running
-
-
 @pytest.fixture
 def one_jar(jar, monkeypatch):
     monkeypatch.setattr(lexical, "running_meteor", lambda: nullcontext(jar))

@@ -6,7 +6,6 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from xpronet.evaluation import lexical, statistics
 from xpronet.evaluation.diversity import diversity
-from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels import agreement
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
 
@@ -14,12 +13,6 @@ WORDS = [
     *("the", "heart", "lungs", "are", "is", "clear", "normal", "no", "effusion", "left", "small", ".", ".", "opacity")
 ]
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L")
-
-
-@pytest.fixture(scope="module")
-def meteor():
-    with running_meteor() as meteor:
-        yield meteor
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +27,23 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
-def table(pairs, meteor):
-    return statistics.table(*pairs, meteor=meteor)
+def table(pairs, jar):
+    return statistics.table(*pairs, meteor=jar)
 
 
-def test_over_all_studies_they_are_the_packages_scores(pairs, table, meteor):
-    expected = lexical.score(*pairs[:2], meteor=meteor)
+def test_over_all_studies_they_are_the_packages_scores(pairs, table, jar):
+    expected = lexical.score(*pairs[:2], meteor=jar)
     found = statistics.of_all(table)
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_resample_is_scored_as_if_its_reports_stood_there(pairs, table, meteor, seed):
+def test_a_resample_is_scored_as_if_its_reports_stood_there(pairs, table, jar, seed):
     """CIDEr aside, whose document frequencies stay those of the whole."""
     drawn = np.random.default_rng(seed).integers(0, 30, 30)
     weights = np.bincount(drawn, minlength=30).astype(float)
     references, hypotheses = ([texts[row] for row in drawn] for texts in pairs[:2])
-    expected = lexical.score(references, hypotheses, meteor=meteor)
+    expected = lexical.score(references, hypotheses, meteor=jar)
     found = statistics.scores(table, weights[None])
     for name in LEXICAL:
         assert found[name][0] == pytest.approx(expected[name], abs=1e-9), name
@@ -92,7 +85,7 @@ def test_an_interval_of_a_mean_is_as_wide_as_theory_says(table):
     assert high - low == pytest.approx(2 * 1.96 * rouge.std() / np.sqrt(len(rouge)), rel=0.05)
 
 
-def test_a_stratum_is_scored_alone(pairs, table, meteor):
+def test_a_stratum_is_scored_alone(pairs, table, jar):
     references, hypotheses, truth, _ = pairs
     groups = statistics.groups_of(truth, references, set(references[:7]))
     found = statistics.strata(table, groups)
@@ -101,7 +94,7 @@ def test_a_stratum_is_scored_alone(pairs, table, meteor):
     abnormal = np.delete(truth, NO_FINDING, axis=1).any(axis=1)
     assert found["with_findings"]["studies"] == abnormal.sum()
     rows = np.flatnonzero(abnormal)
-    expected = lexical.score([references[r] for r in rows], [hypotheses[r] for r in rows], meteor=meteor)
+    expected = lexical.score([references[r] for r in rows], [hypotheses[r] for r in rows], meteor=jar)
     for name in LEXICAL:
         assert found["with_findings"][name] == pytest.approx(expected[name], abs=1e-9)
 
