@@ -73,7 +73,9 @@ def main() -> None:
     write_annotation("data/prepared/annotation.json", studies)
     by_split = {split: of_split(studies, split) for split in SPLITS}
     images = {split: sum(len(study.image_path) for study in chosen) for split, chosen in by_split.items()}
-    details = {"images": images, "left_out": dict(sorted(excluded.items())), "broken_images": broken}
+    details = {"images": images, "left_out": dict(sorted(excluded.items()))}
+    if broken:  # DVC cannot look through an empty list
+        details["broken_images"] = broken
     if params.dataset == "mimic_cxr":
         details["published_images"] = physionet.PUBLISHED
         for split, count in images.items():
