@@ -19,9 +19,9 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Numbers of the published implementation and real IU-Xray material, whose licence keeps them outside."""
+    """All numbers of the published implementation and real IU-Xray material, whose licence keeps them outside."""
     if not SHARED.is_dir():
-        pytest.skip("needs ../shared: the published numbers and real IU-Xray studies are not part of the project")
+        pytest.skip("needs ../shared: real IU-Xray studies and most published numbers are not part of the project")
     return SHARED
 
 

@@ -182,9 +182,9 @@ def test_other_matrices_are_refused(tmp_path, matrix, message):
         read_prototypes([tmp_path / "p.pt"], n_prototypes=4, order="chexbert")
 
 
-def test_the_full_model_of_the_published_layout(shared):
+def test_the_full_model_of_the_published_layout():
     """All 784 keys have a place: 761 outputs, 20 prototypes, ResNet-101."""
-    layout = json.loads((shared / "golden/prototypes/state_dict_full_iu.json").read_text())
+    layout = json.loads((Path(__file__).parent / "golden/prototypes/state_dict_full_iu.json").read_text())
     assert layout["n_keys"] == len(layout["keys"])
     keys = {entry["key"]: tuple(entry["shape"]) for entry in layout["keys"]} | {
         key: tuple(shape) for key, shape in layout["extra_keys_in_2022_release"].items()

@@ -15,14 +15,17 @@ from tests.published import (
     LOSSES,
     OBJECTIVE,
     SEQUENCES,
+    Full,
     Tiny,
     Watch,
+    both_sets,
     close,
+    committed_set,
     golden,  # noqa: F401
-    recipe_of,
+    shared_set,
 )
 from xpronet.model.checkpoint import load_official, our_key
-from xpronet.model.losses import contrastive_loss, training_losses
+from xpronet.model.losses import Losses, contrastive_loss, training_losses
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 SCALARS = {
@@ -37,6 +40,7 @@ def limits(dtype):
     return (FEATURES, LOG_PROBABILITIES, LOSSES) if dtype == torch.float32 else (FLOAT64,) * 3
 
 
+@both_sets
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_forward_and_losses(golden, dtype):  # noqa: F811
     tiny = Tiny(golden / "tiny_iu", dtype)
@@ -63,12 +67,13 @@ def test_forward_and_losses(golden, dtype):  # noqa: F811
     compared = set(ours) & set(tiny.outputs)
     assert len(compared) >= 8  # the float64 file has no att_feats
     for name in compared:
-        close(ours[name], tiny.outputs[name], features, name)
-    close(output.log_probs, tiny.outputs["logprobs"], log_probability)
+        close(ours[name], tiny.outputs[name], features, name, tiny.every)
+    close(output.log_probs, tiny.outputs["logprobs"], log_probability, "logprobs", tiny.every)
     for name, published in SCALARS.items():
         close(getattr(losses, name), tiny.outputs[published], loss, name)
 
 
+@both_sets
 def test_edge_labels(golden):  # noqa: F811
     """A study with all 14 labels is the published one; one without any is an error here (row 35)."""
     tiny = Tiny(golden / "tiny_iu")
@@ -80,31 +85,36 @@ def test_edge_labels(golden):  # noqa: F811
     assert 14 in labels.sum(dim=1)
     with torch.no_grad():
         output = model(tiny.images[rows], tiny.tokens[rows], labels[rows])
-    close(output.visual_responses, edge["img_responses"][rows], FEATURES)
-    close(output.textual_responses, edge["txt_responses"][rows], FEATURES)
-    close(output.log_probs, edge["logprobs"][rows], LOG_PROBABILITIES)
+    close(output.visual_responses, edge["img_responses"][rows], FEATURES, every=tiny.every)
+    close(output.textual_responses, edge["txt_responses"][rows], FEATURES, every=tiny.every)
+    close(output.log_probs, edge["logprobs"][rows], LOG_PROBABILITIES, every=tiny.every)
     case = tiny.generation["edge_labels_case"]
     result = model.generate(tiny.images[rows], labels[rows], beam_size=case["beam_size"], max_length=30)
     assert result.tokens.tolist() == [case["seq"][row] for row in rows]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("golden", "dtype"),
+    [("committed", torch.float64), ("shared", torch.float32), ("shared", torch.float64)],
+    indirect=["golden"],
+)
 def test_gradients(golden, dtype):  # noqa: F811
     tiny = Tiny(golden / "tiny_iu", dtype)
     model = tiny.model()
     output = model(tiny.images, tiny.tokens, tiny.labels)
     training_losses(output, tiny.tokens, tiny.labels, objective=OBJECTIVE).total.backward()
-    suffix = "" if dtype == torch.float32 else "_f64"
+    assert len(tiny.gradients.files) >= 40
     for key in tiny.gradients.files:
-        expected = tiny.gradients[key]
+        ours = model.get_parameter(our_key(key)).grad
         # A key's bias moves all scores alike: its true gradient is zero.
-        single = 1e-6 if key.endswith("linears.1.bias") else GRADIENTS * np.abs(expected).max()
-        close(model.get_parameter(our_key(key)).grad, expected, single if dtype == torch.float32 else FLOAT64, key)
-    for published, norm in tiny.meta[f"grad_norm_by_tensor{suffix}"].items():
+        single = 1e-6 if key.endswith("linears.1.bias") else GRADIENTS * ours.abs().max().item()
+        close(ours, tiny.gradients[key], single if dtype == torch.float32 else FLOAT64, key, tiny.every)
+    for published, norm in tiny.meta[f"grad_norm_by_tensor{tiny.suffix}"].items():
         gradient = model.get_parameter(our_key(published)).grad
         assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-6), published
 
 
+@both_sets
 def test_beam_search_tokens_and_scores(golden):  # noqa: F811
     tiny = Tiny(golden / "tiny_iu")
     compare_reports(tiny.model(), tiny, tiny.labels)
@@ -112,51 +122,57 @@ def test_beam_search_tokens_and_scores(golden):  # noqa: F811
     assert {0, 30} <= lengths  # from an empty report to the longest
 
 
-def test_full_size(golden):  # noqa: F811
-    """ResNet-101, d 512, 8 heads, 3 layers, γ 15, N^p 20 on four studies."""
-    recipe, meta = recipe_of(golden), json.loads((golden / "full_iu/meta.json").read_text())
-    outputs = np.load(golden / "full_iu/outputs.npz")
-    layout = json.loads((golden / "prototypes/state_dict_full_iu.json").read_text())
-    shapes = {entry["key"]: entry["shape"] for entry in layout["keys"]}
-    state = {k: torch.from_numpy(v) for k, v in recipe.state_from_recipe(shapes, meta["recipe"]).items()}
-    model = load_official(state, gamma=15, heads=8)
-    image = {name: meta["images"][name] for name in ("n", "size", "seed", "cell")}
-    images = torch.from_numpy(recipe.normalise(recipe.images_u8(**image))).unflatten(0, (4, 2))
-    tokens, labels = torch.from_numpy(outputs["report_ids"]), torch.from_numpy(outputs["labels"])
+def compare_full(full: Full) -> Losses:
+    """One forward pass of the full model, which keeps its patch features from then on."""
+    model = full.model
+    patches = model.patch_features(full.images, None)
+    model.patch_features = lambda *_: patches
     watch = Watch(model, "visual_fusion", "textual_fusion", "encoder")
-    output = model(images, tokens, labels)
-    losses = training_losses(output, tokens, labels, objective=OBJECTIVE)
-    close(output.log_probs, outputs["logprobs"], LOG_PROBABILITIES)
+    output = model(full.images, full.tokens, full.labels)
+    losses = training_losses(output, full.tokens, full.labels, objective=OBJECTIVE)
+    close(patches[0][:, :2], full.outputs["att_feats_first2"], FEATURES, every=full.every)
+    close(output.log_probs, full.outputs["logprobs"], LOG_PROBABILITIES, every=full.every)
     for name, published in SCALARS.items():  # cross-entropy is 12.6 here: its float32 step is 1e-6
-        assert getattr(losses, name).item() == pytest.approx(meta["scalars_f64"][published], abs=LOSSES, rel=2e-7)
-    close(output.visual_responses.mean(dim=1), outputs["img_responses_mean"], FEATURES)
-    close(output.textual_responses.mean(dim=1), outputs["txt_responses_mean"], FEATURES)
-    close(watch["encoder"][:, :4], outputs["memory_first4"], FEATURES)
+        assert getattr(losses, name).item() == pytest.approx(full.meta["scalars_f64"][published], abs=LOSSES, rel=2e-7)
+    close(output.visual_responses.mean(dim=1), full.outputs["img_responses_mean"], FEATURES, every=full.every)
+    close(output.textual_responses.mean(dim=1), full.outputs["txt_responses_mean"], FEATURES, every=full.every)
+    close(watch["encoder"][:, :4], full.outputs["memory_first4"], FEATURES, every=full.every)
     norms = {"encoder": "memory_norm", "visual_fusion": "fused_visual_norm", "textual_fusion": "fused_text_norm"}
     for name, published in norms.items():
-        np.testing.assert_allclose(watch[name].detach().norm(dim=-1), outputs[published], rtol=1e-5)
-    losses.total.backward()
-    for published, norm in meta["grad_norm_by_tensor"].items():
+        np.testing.assert_allclose(watch[name].detach().norm(dim=-1), full.outputs[published], rtol=1e-5)
+    return losses
+
+
+@committed_set
+def test_full_size(golden):  # noqa: F811
+    """ResNet-101, d 512, 8 heads, 3 layers, γ 15, N^p 20 on four studies."""
+    with torch.no_grad():
+        compare_full(Full(golden))
+
+
+@shared_set
+def test_full_size_gradients_and_reports(golden):  # noqa: F811
+    full = Full(golden)
+    model = full.model
+    compare_full(full).total.backward()
+    for published, norm in full.meta["grad_norm_by_tensor"].items():
         if not published.endswith("linears.1.bias"):
             gradient = model.get_parameter(our_key(published)).grad
             limit = GRADIENTS * gradient.abs().max().item() * gradient.numel() ** 0.5
             assert gradient.norm().item() == pytest.approx(norm, abs=limit), published
-    with torch.no_grad():
-        patches, _ = model.patch_features(images, None)
-    close(patches[:, :2], outputs["att_feats_first2"], FEATURES)
-    model.patch_features = lambda *_: (patches, torch.ones(patches.shape[:2], dtype=torch.bool))
-    for case in meta["generation"]:
+    for case in full.meta["generation"]:
         with torch.no_grad():
             model.head.bias[0] = case["logit_bias_0"]
-        result = model.generate(images, labels, beam_size=case["beam_size"], max_length=60)
+        result = model.generate(full.images, full.labels, beam_size=case["beam_size"], max_length=60)
         assert result.tokens.tolist() == case["seq"]
         np.testing.assert_allclose(result.log_probs, case["sum_logprob"], rtol=1e-6, atol=SEQUENCES)
 
 
-def test_contrastive_loss(shared):
-    arrays = np.load(shared / "golden/loss/arrays.npz")
-    cases = json.loads((shared / "golden/loss/cases.json").read_text())["cases"]
-    assert len(cases) == 75
+@both_sets
+def test_contrastive_loss(golden):  # noqa: F811
+    arrays = np.load(golden / "loss/arrays.npz")
+    cases = json.loads((golden / "loss/cases.json").read_text())["cases"]
+    assert len(cases) >= 17
     for case in cases:
         features = torch.from_numpy(arrays[f"features_{case['i']}"]).double().requires_grad_()
         labels = torch.from_numpy(arrays[f"labels_{case['i']}"]).double()
@@ -202,6 +218,7 @@ def r2gencmn(tiny) -> XProNet:
     return model
 
 
+@shared_set
 def test_r2gencmn_is_a_special_case(golden):  # noqa: F811
     """Its published numbers come out of XProNet: in float64, where rounding hides nothing, with gradients."""
     tiny = Tiny(golden / "tiny_r2gencmn", torch.float64)
@@ -227,6 +244,7 @@ def test_r2gencmn_is_a_special_case(golden):  # noqa: F811
         close(parameter.grad, tiny.gradients[key], FLOAT64, key)
 
 
+@shared_set
 def test_r2gencmn_reports(golden):  # noqa: F811
     """From the published patch features: this fixture's first linear makes of a rounding in them ten."""
     tiny = Tiny(golden / "tiny_r2gencmn")
@@ -251,6 +269,7 @@ def compare_reports(model, tiny, labels):
         close(result.log_probs, case["sum_logprob"][best], SEQUENCES)
 
 
+@committed_set
 def test_missing_unknown_and_misshaped_keys_are_all_listed_by_their_published_names(golden):  # noqa: F811
     state = dict(Tiny(golden / "tiny_iu").state)
     state["encoder_decoder.extra"] = torch.zeros(1)
