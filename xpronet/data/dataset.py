@@ -25,7 +25,7 @@ class Batch:
         return normalise(self.pixels)
 
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 def image_positions(studies: Sequence[Study]) -> list[list[int]]:
