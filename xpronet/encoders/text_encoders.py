@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -30,7 +31,7 @@ from xpronet.encoders.bert import (
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "cpu") -> BertEncoder:
+def load(name: str, *, chexbert_path: str | Path | None = None, device: str | torch.device = "cpu") -> BertEncoder:
     """The text encoder that parameter `features.text_encoder` names.
 
     Parameters
@@ -58,7 +59,7 @@ def load(name: str, *, chexbert_path: str | Path | None = None, device: str = "c
     return _folder(Path(name), device)
 
 
-def _minilm(device: str) -> BertEncoder:
+def _minilm(device: str | torch.device) -> BertEncoder:
     path = packaged_folder() / "model.safetensors"
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -71,7 +72,7 @@ def _minilm(device: str) -> BertEncoder:
     return BertEncoder(bert.eval().to(device), uncased_tokenizer(), unit_mean, max_tokens=256)
 
 
-def _folder(folder: Path, device: str) -> BertEncoder:
+def _folder(folder: Path, device: str | torch.device) -> BertEncoder:
     from transformers import AutoModel, AutoTokenizer
 
     source = f"features.text_encoder: {folder}"

@@ -26,7 +26,7 @@ class CheXbert:
     heads: nn.ModuleList  # 14 linear heads, in the order of CONDITIONS
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, *, heads: int = 12, device: str = "cpu") -> "CheXbert":
+    def from_checkpoint(cls, path: str | Path, *, heads: int = 12, device: str | torch.device = "cpu") -> "CheXbert":
         """Load the published checkpoint (`.pth`), or the same tensors as `.safetensors`.
 
         Parameters
