@@ -1,10 +1,14 @@
 """The training recipe is the published one, and a run can be trusted to be the same run again."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from xpronet.model.xpronet import ModelConfig, XProNet
-from xpronet.training.loop import decay, optimiser, selection_score
+from tests.recorded import Studies
+from xpronet.model.losses import Objective
+from xpronet.model.xpronet import ModelConfig, Output, XProNet
+from xpronet.training.loop import decay, optimiser, selection_score, train
 from xpronet.training.params import TrainParams
 
 PARAMS = TrainParams(
@@ -39,3 +43,155 @@ def test_rates_step_down_by_epoch():
 
 def test_epochs_are_chosen_by_the_published_sum():
     assert selection_score({"BLEU_4": 0.1, "BLEU_1": 0.4, "METEOR": 0.2}) == pytest.approx(0.1 + 0.132 + 0.134)
+
+
+# The loop itself, on five studies in batches of 2, 2 and 1, of a model whose every number is known beforehand.
+
+NATS = (1.0, 2.0, 4.0, 8.0, 16.0)  # what the cross-entropy of each study starts from
+RATES = {"lr_visual": 1e-3, "lr": 3e-3, "lr_decay": 0.5, "lr_step": 1, "weight_decay": 0.0}
+LOOP = PARAMS.model_copy(update={"epochs": 7, "batch_size": 2, **RATES})
+SCORES = [  # BLEU_4, BLEU_1, METEOR; the published sum is 0, .434, .3, .297, .335, .434, .566
+    (0.0, 0.0, 0.0),
+    (0.2, 0.1, 0.3),
+    (0.3, 0.0, 0.0),
+    (0.0, 0.9, 0.0),
+    (0.0, 0.0, 0.5),
+    (0.2, 0.1, 0.3),
+    (0.1, 0.6, 0.4),
+]
+
+
+class Model(nn.Module):
+    """Its cross-entropy is a study's NATS less two weights, so that each gradient is -1 and Adam's step is the rate.
+
+    All studies share the visual response, and have none to words.
+    """
+
+    def __init__(self, run: "Run"):
+        super().__init__()
+        self.run, self.nats = run, torch.tensor(NATS)
+        self.visual, self.rest = nn.Linear(1, 1, bias=False), nn.Parameter(torch.zeros(()))
+        nn.init.zeros_(self.visual.weight)
+
+    def forward(self, images, tokens, labels, *, views=None):
+        studies = labels.argmax(dim=1)
+        assert tokens.tolist() == [[0, study + 1, 0] for study in studies]
+        assert views.sum(dim=1).tolist() == [2 if study == 1 else 1 for study in studies]
+        torch.testing.assert_close(images[:, 0, 0, 0, 0], (studies / 255 - 0.485) / 0.229)
+        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        self.run.events.append("step")
+        self.run.steps.append({"studies": studies.tolist(), "training": self.training, "bf16": half})
+        self.run.draws.append(torch.rand(()).item())  # as a dropout would
+        size, length = len(studies), tokens.shape[1] - 1
+        words = (self.visual.weight.sum() + self.rest - self.nats[studies])[:, None, None].expand(-1, length, 7)
+        return Output(words, torch.ones(size, 1, 2), torch.zeros(size, length, 2), torch.ones(size, 1, dtype=bool))
+
+
+class Run:
+    """A training run and all that could be seen of it."""
+
+    def __init__(self, *, poison: float | None = None):
+        """`poison`: the cross-entropy of a study after the first epoch."""
+        self.events, self.steps, self.draws, self.weights, self.saved = [], [], [], [], []
+        self.poison, self.model, self.studies = poison, Model(self), Studies(np.eye(5))
+
+    def train(self, *, seed: int = 1, **changes) -> "Run":
+        params = LOOP.model_copy(update=changes)
+        options = {"validate": self.validate, "save": self.save, "seed": seed, "device": torch.device("cpu")}
+        objective = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
+        self.history = train(self.model, self.studies, params, objective, **options)
+        return self
+
+    def validate(self, model: Model) -> dict[str, float]:
+        """Scores as the script says; leaves the model in evaluation mode, as writing reports does."""
+        assert model is self.model and not torch.is_autocast_enabled("cpu")
+        self.events.append("validate")
+        self.weights.append((model.visual.weight.item(), model.rest.item()))
+        if self.poison is not None:
+            model.nats[3] = self.poison
+        model.eval()
+        return dict(zip(("BLEU_4", "BLEU_1", "METEOR"), SCORES[len(self.weights) - 1], strict=True))
+
+    def save(self, model: Model) -> None:
+        assert model is self.model
+        self.events.append("save")
+        self.saved.append(len(self.weights))
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run().train()
+
+
+def test_the_model_folder_holds_the_epoch_with_the_best_validation(run):
+    """The first epoch counts even at score 0; of equal ones the earlier stays; no single score decides."""
+    assert run.saved == [1, 2, 7]
+
+
+def test_an_epoch_is_all_its_steps_then_validation_then_perhaps_the_model_folder(run):
+    """Else the folder holds other weights than those whose scores stand beside it."""
+    epoch = ["step"] * 3 + ["validate"]
+    assert run.events == [*epoch, "save", *epoch, "save", *(epoch * 5), "save"]
+
+
+def test_each_step_moves_the_weights_by_the_rates_of_its_epoch(run):
+    """By Adam's rule for a gradient that stays: no step is left out or doubled, and no old gradient is added."""
+    epochs = [3 * sum(0.5**past for past in range(epoch + 1)) for epoch in range(7)]
+    for found, rate in zip(zip(*run.weights, strict=True), (1e-3, 3e-3), strict=True):
+        assert found == pytest.approx([rate * steps for steps in epochs], rel=1e-4)
+
+
+def test_every_step_trains_although_validation_leaves_evaluation_mode(run):
+    """Else dropout and batch norm are off from the second epoch on."""
+    assert len(run.steps) == 21 and all(step["training"] for step in run.steps)
+
+
+def test_the_history_is_means_per_study(run):
+    """The last, smaller batch weighs less; contrastive losses of 2, 2 and 1 studies that differ by hand: Eq. 17."""
+    names = ["epoch", "lr", "total", "cross_entropy", "visual_contrastive", "textual_contrastive"]
+    assert all(list(row) == [*names, "val_BLEU_4", "val_BLEU_1", "val_METEOR", "val_selection"] for row in run.history)
+    visual = (2 * 2 * (1 - 0.4) / 4 * 2) / 5  # two ordered pairs above the margin in each batch of 2
+    textual = (2 * 2 / 4 * 2 + 1) / 5  # nothing is like nothing, itself included
+    start = 0.0
+    for epoch, row in enumerate(run.history):
+        rates = 4e-3 * 0.5**epoch
+        ce = 31 / 5 - start - (2 * 0 + 2 * 1 + 1 * 2) / 5 * rates
+        start += 3 * rates
+        expected = [epoch + 1, 3e-3 * 0.5**epoch, ce + visual + 0.1 * textual, ce, visual, textual]
+        assert [row[name] for name in names] == pytest.approx(expected, rel=1e-5)
+    assert [tuple(row.values())[6:9] for row in run.history] == SCORES
+    selections = [row["val_selection"] for row in run.history]
+    assert selections == pytest.approx([0, 0.434, 0.3, 0.297, 0.335, 0.434, 0.566])
+
+
+def test_every_epoch_has_all_studies_in_an_order_of_its_own(run):
+    """And tells the dataset which epoch it is: else augmentation would crop the same windows each time."""
+    orders = run.studies.orders()
+    assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 7
+    assert len({tuple(order) for order in orders}) > 5
+    assert [study for step in run.steps for study in step["studies"]] == sum(orders, [])
+
+
+def test_the_seed_decides_order_and_dropout(run):
+    """Whatever was drawn before; else a run cannot be had again, or three seeds are one."""
+    torch.manual_seed(5)
+    again = Run().train()
+    assert (again.studies.orders(), again.draws) == (run.studies.orders(), run.draws)
+    other = Run().train(seed=2)
+    assert other.studies.orders() != run.studies.orders()
+    assert not set(other.draws) & set(run.draws)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_no_number_stops_the_run_at_once(value):
+    """Before its weights are scored or saved over good ones, with the line that says what to change."""
+    run = Run(poison=value)
+    with pytest.raises(ValueError, match="train epoch 2/7: the loss is not a number any more; lower train.lr or"):
+        run.train()
+    assert (run.saved, run.events[-1]) == ([1], "step")
+    assert 3 in run.steps[-1]["studies"] and len(run.events) <= 5 + 3
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_forward_pass_has_the_precision_that_is_asked_for(precision):
+    assert [step["bf16"] for step in Run().train(epochs=1, precision=precision).steps] == [precision == "bf16"] * 3
