@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 
 class Studies(Dataset):
-    """Study n has pixels n, the word n + 1 and the labels (N, K) it is given; the second study has two views."""
+    """Study n has pixels 50 n, the word n + 1 and the labels (N, K) it is given; the second study has two views."""
 
     def __init__(self, labels: np.ndarray):
         self.labels = labels.astype(np.float32)
@@ -17,7 +17,8 @@ class Studies(Dataset):
     def __getitem__(self, item: tuple[int, int]):
         self.asked.append(item)
         study = item[1]
-        return np.full((2 if study == 1 else 1, 1, 1), study, np.uint8), [0, study + 1, 0], self.labels[study], study
+        pixels = np.full((2 if study == 1 else 1, 1, 1), 50 * study, np.uint8)
+        return pixels, [0, study + 1, 0], self.labels[study], study
 
     def orders(self) -> list[list[int]]:
         """The studies of each epoch as they came, for epochs that came one after the other."""

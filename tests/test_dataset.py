@@ -1,0 +1,167 @@
+"""What a model is shown of a study is its own, and its random windows can be had again on another machine."""
+
+import numpy as np
+import pytest
+import torch
+
+from xpronet.data.dataset import Batch, StudyDataset, batches_of, collate, image_positions, loader
+from xpronet.data.pack import ImagePack
+from xpronet.data.studies import Study
+from xpronet.sources.pack_writer import pack_image, write_pack
+
+VIEWS = [[0, 1], [2], [3, 4, 5], [6], [7], [8], [9]]  # images of each study
+SIDE, CROP = 40, 24  # 17 x 17 windows, more in images that are wider
+TOKENS = [[0, *[n + 1] * (n + 1), 0] for n in range(len(VIEWS))]
+LABELS = np.eye(len(VIEWS), 14, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    """Their shorter side is that of the pack's train version, which is then the image itself."""
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (SIDE, SIDE + n), dtype=np.uint8) for n in range(10)]
+
+
+@pytest.fixture(scope="module")
+def pack(images, tmp_path_factory) -> ImagePack:
+    folder = tmp_path_factory.mktemp("pack")
+    packed = (pack_image(image, resize=SIDE, crop=CROP, train=True) for image in images)
+    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=SIDE, crop=CROP)
+    return ImagePack(folder / "p.u8", folder / "p.jsonl")
+
+
+def augmented(pack: ImagePack, seed: int = 1) -> StudyDataset:
+    return StudyDataset(pack, VIEWS, tokens=TOKENS, labels=LABELS, augment=True, seed=seed)
+
+
+def windows(dataset: StudyDataset, images: list[np.ndarray], epoch: int) -> list[tuple[int, int]]:
+    """Top and left of the window of each image, which must lie in that image."""
+    found = []
+    for study, positions in enumerate(VIEWS):
+        pixels, *_ = dataset[epoch, study]
+        assert len(pixels) == len(positions)
+        for crop, position in zip(pixels, positions, strict=True):
+            place = np.lib.stride_tricks.sliding_window_view(images[position], (CROP, CROP)) == crop
+            (window,) = np.argwhere(place.all(axis=(2, 3)))
+            found.append(tuple(window.tolist()))
+    return found
+
+
+def test_every_image_has_windows_of_its_own_in_every_epoch(pack, images):
+    """Else augmentation shows one picture again and again, or another study's."""
+    epochs = [windows(augmented(pack), images, epoch) for epoch in range(12)]
+    for of_image in zip(*epochs, strict=True):
+        assert len(set(of_image)) > 9
+    for of_epoch in epochs:
+        assert len(set(of_epoch)) > 7  # also the views of one study differ
+    assert {top for epoch in epochs for top, _ in epoch} == set(range(17))  # all of them, both edges too
+
+
+def test_windows_depend_on_the_seed(pack, images):
+    assert windows(augmented(pack), images, 3) == windows(augmented(pack), images, 3)
+    both = zip(windows(augmented(pack), images, 3), windows(augmented(pack, seed=2), images, 3), strict=True)
+    assert sum(one != other for one, other in both) > 7
+
+
+def test_windows_depend_on_nothing_else(pack):
+    """Neither on what was drawn or shown before, nor on batches and worker processes; and they draw nothing else."""
+    expected = [augmented(pack)[5, study][0] for study in range(len(VIEWS))]
+    state = torch.get_rng_state()
+    dataset = augmented(pack)
+    for study in reversed(range(len(VIEWS))):
+        np.testing.assert_array_equal(dataset[5, study][0], expected[study])
+    assert torch.equal(torch.get_rng_state(), state)
+    for size, seed, workers in [(2, 1, 0), (3, 2, 0), (2, 3, 2)]:
+        torch.manual_seed(seed)
+        batches = loader(augmented(pack), batch_size=size, shuffle=True, seed=seed, workers=workers)
+        batches.sampler.epoch = 5
+        for batch in batches:
+            for row, study in enumerate(batch.positions.tolist()):
+                np.testing.assert_array_equal(batch.pixels[row][batch.views[row]], expected[study])
+
+
+def test_without_augmentation_every_epoch_shows_the_whole_image(pack):
+    dataset = StudyDataset(pack, VIEWS)
+    for epoch in (0, 1):
+        for study, positions in enumerate(VIEWS):
+            np.testing.assert_array_equal(dataset[epoch, study][0], [pack.square(position) for position in positions])
+
+
+def orders(epochs: int, **options) -> list[list[int]]:
+    """The order of 40 studies in each epoch."""
+    batches = loader([None] * 40, batch_size=7, **options)
+    found = []
+    for epoch in range(epochs):
+        batches.sampler.epoch = epoch
+        items = list(batches.sampler)
+        assert {told for told, _ in items} == {epoch} and len(batches) == 6
+        found.append([position for _, position in items])
+    return found
+
+
+def test_each_epoch_has_every_study_in_a_new_order():
+    shuffled = orders(5, shuffle=True, seed=3)
+    assert all(sorted(order) == list(range(40)) for order in shuffled)
+    assert len({tuple(order) for order in [*shuffled, range(40)]}) == 6
+    assert orders(5, shuffle=True, seed=3) == shuffled
+    assert not {tuple(order) for order in orders(5, shuffle=True, seed=4)} & {tuple(order) for order in shuffled}
+
+
+def test_without_shuffling_studies_come_in_the_order_of_the_list():
+    """Scores and reports are written beside the studies in that order."""
+    assert orders(2, seed=3) == [list(range(40))] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_holds_each_study_s_own_images_words_and_labels(pack, workers):
+    seen = []
+    dataset = StudyDataset(pack, VIEWS, tokens=TOKENS, labels=LABELS)
+    for batch in loader(dataset, batch_size=3, shuffle=True, seed=1, workers=workers):
+        for row, study in enumerate(batch.positions.tolist()):
+            seen.append(study)
+            squares = [pack.square(position) for position in VIEWS[study]]
+            np.testing.assert_array_equal(batch.pixels[row][batch.views[row]], squares)
+            words = batch.tokens[row].tolist()
+            assert words == TOKENS[study] + [0] * (len(words) - len(TOKENS[study]))
+            assert batch.labels[row].tolist() == LABELS[study].tolist()
+    assert sorted(seen) == list(range(len(VIEWS)))
+
+
+def test_batches_that_are_given_stay_as_they_are(pack):
+    """Features are written to the rows of these studies."""
+    chosen = [[4, 0], [2], [6, 1, 3]]
+    found = list(batches_of(StudyDataset(pack, VIEWS), chosen))
+    assert [batch.positions.tolist() for batch in found] == chosen
+    np.testing.assert_array_equal(found[0].pixels[1], [pack.square(0), pack.square(1)])
+
+
+def test_a_batch_by_hand():
+    """Absent views are black and marked absent, words are padded with 0: nothing else can tell them apart."""
+    two, one = np.full((2, 1, 2), 255, np.uint8), np.array([[[51, 0]]], np.uint8)
+    batch = collate([(one, [0, 7, 0], np.array([0, 1], np.float32), 5), (two, [0, 8, 9, 0], np.array([1, 0]), 2)])
+    assert batch.pixels.tolist() == [[[[51, 0]], [[0, 0]]], [[[255, 255]], [[255, 255]]]]
+    assert batch.views.tolist() == [[True, False], [True, True]]
+    assert batch.tokens.tolist() == [[0, 7, 0, 0], [0, 8, 9, 0]]
+    assert batch.labels.tolist() == [[0, 1], [1, 0]]
+    assert batch.positions.tolist() == [5, 2]
+    types = (torch.uint8, torch.bool, torch.int64, torch.float32, torch.int64)
+    assert tuple(tensor.dtype for tensor in vars(batch).values()) == types
+    assert batch.images.shape == (2, 2, 3, 1, 2)
+    expected = [(0.2 - mean) / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    assert batch.images[0, 0, :, 0, 0].tolist() == pytest.approx(expected)
+
+
+def test_without_words_and_labels_a_batch_has_none(pack):
+    """Studies that are to be described have images only."""
+    (batch,) = loader(StudyDataset(pack, VIEWS[:2]), batch_size=2)
+    assert (batch.tokens.shape, batch.labels.shape) == ((2, 0), (2, 0))
+
+
+def test_a_batch_moves_to_its_device_as_a_whole():
+    batch = Batch(*(torch.zeros(1) for _ in range(5))).to("meta")
+    assert {tensor.device.type for tensor in vars(batch).values()} == {"meta"}
+
+
+def test_images_of_a_pack_are_counted_over_all_views():
+    studies = [Study(str(count), "train", "x", ("a.png",) * count) for count in (2, 1, 3, 1)]
+    assert image_positions(studies) == [[0, 1], [2], [3, 4, 5], [6]]
