@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from xpronet.app import compare as comparing
 from xpronet.app.cli import app
-from xpronet.app.compare import _read_reports, compare
+from xpronet.app.compare import Side, _read_reports, compare
 from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import lexical
 
@@ -112,6 +112,28 @@ def test_what_cannot_be_compared_is_one_clear_line(names, message):
     Path("params.jsonl").write_text('{"id": "s2", "report": 3}\n')
     with pytest.raises(ValueError, match=message) as error:
         of(*names)
+    assert "\n" not in str(error.value)
+
+
+IDS, TEXTS = ["s2", "s3", "s4"], ["Clear.", "Large heart.", "No effusion."]
+
+
+@pytest.mark.parametrize(
+    ("ids", "references", "same"),
+    [
+        (IDS, [*TEXTS[:2], "An effusion."], 2),  # another phantom under the same ids
+        (IDS, TEXTS[::-1], 1),
+        ([*IDS[:2], "s5"], TEXTS, 2),
+        (IDS[::-1], TEXTS[::-1], 3),
+        (IDS[:2], TEXTS[:2], 2),
+    ],
+)
+def test_other_studies_are_refused_though_their_ids_be_the_same(monkeypatch, ids, references, same):
+    """Two experiments on other data would be compared study by study, and the difference would mean nothing."""
+    sides = {"a": Side("a", IDS, TEXTS, TEXTS), "b": Side("b", ids, references, references)}
+    monkeypatch.setattr("xpronet.app.compare.read_side", lambda name, split, labels: sides[name])
+    with pytest.raises(ValueError, match=f"a and b share {same} of 3 and {len(ids)} studies of test") as error:
+        of("a", "b")
     assert "\n" not in str(error.value)
 
 

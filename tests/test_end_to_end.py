@@ -180,5 +180,12 @@ def test_a_revision_is_compared_with_the_folder(project):
     for metric in SCORES:
         row, score = same["metrics"][metric], project.json("metrics/test.json")[metric]
         assert row["a"] == row["b"] == pytest.approx(score) and row["p"] == 1
+    raw = (project.folder / "data/prepared/annotation.json").read_bytes()
+    annotation = json.loads(raw)
+    annotation["test"][0]["report"] = "Another report under the same id."
+    (project.folder / "data/prepared/annotation.json").write_text(json.dumps(annotation))
+    line = project.run("xpronet", "compare", "workspace", "full-1", code=1)
+    (project.folder / "data/prepared/annotation.json").write_bytes(raw)
+    assert "workspace and full-1 share 5 of 6 and 6 studies of test" in line and line.count("\n") == 1
     line = project.run("xpronet", "compare", "workspace", "no-such-experiment", code=1)
     assert "no-such-experiment: no prediction file (.jsonl)" in line and line.count("\n") == 1

@@ -9,7 +9,15 @@ import pytest
 from xpronet.classifier.calibration import auroc, macro_auroc, quality, reliability
 from xpronet.classifier.thresholds import choose_thresholds, decide
 from xpronet.data.studies import Study
-from xpronet.labels.conditions import ALPHABETICAL, CONDITIONS, NO_FINDING, pseudo_labels, true_labels
+from xpronet.labels.conditions import (
+    ALPHABETICAL,
+    CONDITIONS,
+    NO_FINDING,
+    POSITIVE,
+    UNCERTAIN,
+    pseudo_labels,
+    true_labels,
+)
 from xpronet.labels.published import import_labels
 from xpronet.labels.table import read_labels, write_labels
 from xpronet.sources.phantom.state import OBSERVATIONS
@@ -88,6 +96,18 @@ def test_uncertain_and_no_finding():
     assert positive[0].nonzero()[0].tolist() == [1]
     assert negative[0].nonzero()[0].tolist() == [NO_FINDING]
     assert positive[1:].sum(axis=1).tolist() == [1, 1]  # none is without a label
+
+
+def test_support_devices_leave_no_finding_as_the_labeller_gave_it():
+    """Rows 18, 35: a pacemaker in a healthy chest has both, as in CheXbert; alone it forces nothing."""
+    devices = CONDITIONS.index("Support Devices")
+    classes = np.zeros((3, 14), int)
+    classes[:, devices] = POSITIVE
+    classes[0, NO_FINDING], classes[2, devices] = POSITIVE, UNCERTAIN
+    labels = pseudo_labels(classes)
+    assert [row.nonzero()[0].tolist() for row in labels] == [[devices, NO_FINDING], [devices], [devices]]
+    assert pseudo_labels(classes, uncertain="negative")[2].nonzero()[0].tolist() == [NO_FINDING]
+    assert labels.dtype == np.float32
 
 
 def test_phantom_and_labels_name_the_same_observations_in_the_same_order():
