@@ -81,7 +81,7 @@ class Vocabulary:
     def encode(self, cleaned: str) -> list[int]:
         """Token ids of a cleaned report with 0 at both ends."""
         unknown = self._ids[UNKNOWN]
-        return [END, *(self._ids.get(word, unknown) for word in cleaned.split()), END]
+        return [END, *(self._ids.get(word, unknown) for word in cleaned.split()), END]  # Eq. 2
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words up to the first id that is not a word's; a 0 in front, as `encode` puts it, ends it too."""

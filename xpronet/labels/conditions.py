@@ -52,7 +52,7 @@ def pseudo_labels(classes: np.ndarray, *, uncertain: Uncertain = "positive") -> 
     if uncertain == "positive":
         labels = labels | (classes == UNCERTAIN)
     labels[:, NO_FINDING] |= ~np.delete(labels, NO_FINDING, axis=1).any(axis=1)
-    return labels.astype(np.float32)
+    return labels.astype(np.float32)  # Eq. 3
 
 
 def true_labels(states: Sequence[Mapping[str, Any] | None]) -> np.ndarray | None:

@@ -72,14 +72,14 @@ def contrastive_loss(
     similarity = _cosine(responses)  # (B, B)
     common = labels @ labels.T  # (B, B)
     counts = labels.sum(dim=1)
-    total = counts[:, None] + counts[None, :]  # h_t
-    different = total - 2 * common  # h_d of 0/1 labels
+    total = counts[:, None] + counts[None, :]  # h_t, Eq. 18
+    different = total - 2 * common  # h_d of 0/1 labels, Eq. 18
     ceiling = theta ** (-different / total.clamp(min=1)) if adaptive else torch.ones_like(similarity)
     positive = ceiling - similarity
     if clamp:
         positive = positive.clamp(min=0)
     negative = (similarity - alpha).clamp(min=0)
-    return torch.where(common > 0, positive, negative).sum() / len(responses) ** 2
+    return torch.where(common > 0, positive, negative).sum() / len(responses) ** 2  # Eq. 17
 
 
 def _cosine(responses: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def _cosine(responses: Tensor) -> Tensor:
 def cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
     """Eq. 19 over the tokens of the batch (row 13): (B, T, V) log-probabilities, (B, T) ids -> scalar."""
     nats, counted = token_nats(log_probs, targets)
-    return nats.sum() / counted.sum()
+    return nats.sum() / counted.sum()  # Eq. 19
 
 
 def token_nats(log_probs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ class PrototypeMemory(nn.Module):
 
     def project(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """(M, d) -> keys and values, each (h, M, d/h): once for all studies of a batch. Keys carry Eq. 10's divisor."""
-        keys = self.key(prototypes)
+        keys = self.key(prototypes)  # Eq. 9
         values = self.value(keys if self.paper else prototypes)  # Eq. 12, row 4
         return self._split(keys / self.scale), self._split(values)
 
@@ -48,7 +48,7 @@ class PrototypeMemory(nn.Module):
         per study.
         """
         size = x.shape[:2]
-        queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h)
+        queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h), Eq. 9
         scores = (queries @ keys.transpose(-2, -1)).unflatten(1, size)  # (h, B, T, M), Eq. 10
         top, chosen = scores.masked_fill(~mask[None, :, None, :], -torch.inf).topk(self.gamma, dim=-1)  # (h, B, T, γ)
         weights = self._weights(exact(top)).to(scores.dtype)  # Eq. 11

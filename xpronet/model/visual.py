@@ -20,7 +20,7 @@ class VisualExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.layers(images.contiguous(memory_format=torch.channels_last))  # (N, C, h, w)
-        return features.flatten(2).transpose(1, 2)  # (N, P, C)
+        return features.flatten(2).transpose(1, 2)  # (N, P, C), Eq. 1
 
     def load_resnet(self, state: dict[str, Tensor]) -> None:
         """Take weights under torchvision's names (layer1.0.conv1.weight for layers.4.0.conv1.weight)."""

@@ -117,7 +117,7 @@ class XProNet(nn.Module):
         memory, patches, visual_responses = self.encode(images, prototypes, views)
         inputs = tokens[:, :-1]
         words, textual_responses = self.embed_words(inputs, self.positions(inputs.shape[1]), prototypes)
-        hidden = self.decoder(words, _causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d)
+        hidden = self.decoder(words, _causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d), Eq. 16
         return Output(F.log_softmax(exact(self.head(hidden)), dim=-1), visual_responses, textual_responses, patches)
 
     def generate(
@@ -159,7 +159,7 @@ class XProNet(nn.Module):
             responses = self.memory(x, *prototypes)
             x = self.visual_fusion(torch.cat([x, responses], dim=-1))  # Eq. 14
         x = self.dropout(exact(x) + self.positions(x.shape[1]))
-        return self.encoder(x, patches[:, None, None, :]), patches, responses
+        return self.encoder(x, patches[:, None, None, :]), patches, responses  # Eq. 15
 
     def patch_features(self, images: Tensor, views: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, V, 3, H, W) -> patch features (B, V x P, C), zero where a view is absent, and (B, V x P) bool.
@@ -189,7 +189,7 @@ class XProNet(nn.Module):
             raise ValueError(
                 f"studies {empty} of the batch have no label: set No Finding where nothing else is positive"
             )
-        keys, values = self.memory.project(self.prototype_projection(self.prototypes))
+        keys, values = self.memory.project(self.prototype_projection(self.prototypes))  # Eq. 8
         return Prototypes(keys, values, (labels > 0).repeat_interleave(self.config.n_prototypes, dim=1))
 
     def embed_words(self, tokens: Tensor, positions: Tensor, prototypes: Prototypes | None):
@@ -198,7 +198,7 @@ class XProNet(nn.Module):
         if prototypes is None:
             return words, None
         responses = self.memory(words, *prototypes)
-        return exact(self.textual_fusion(torch.cat([words, responses], dim=-1))), responses
+        return exact(self.textual_fusion(torch.cat([words, responses], dim=-1))), responses  # Eq. 14
 
     def positions(self, length: int) -> Tensor:
         return sine_positions(length, self.config.d_model).to(self.head.weight)

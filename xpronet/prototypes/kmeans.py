@@ -38,7 +38,7 @@ class Rows:
             here = np.flatnonzero(side == number)
             studies = self.members[member[here]]
             found[here, : visual.shape[1]] = visual[studies]
-            found[here, visual.shape[1] :] = self.textual[studies]
+            found[here, visual.shape[1] :] = self.textual[studies]  # Eq. 5
         return found
 
     def batches(self) -> Iterator[np.ndarray]:
@@ -71,7 +71,7 @@ def prototype_matrix(
     mean, spread = _moments(Rows((visual, flipped), textual, np.arange(len(labels))))  # (D,), (D,)
     matrix, table = [], []
     for k, condition in enumerate(conditions):
-        members = np.flatnonzero(labels[:, k])
+        members = np.flatnonzero(labels[:, k])  # Eq. 4
         random = np.random.RandomState([seed, k])
         if not len(members):
             # No study carries it in training, so only a study under test can query it: the mean of all rows says least.
@@ -109,8 +109,8 @@ def _cluster(rows: Rows, count: int, spread: np.ndarray, random: np.random.Rando
                 "%s: %d distinct rows for %d prototypes; some repeat with noise", condition, len(distinct), count
             )
         return _fill(distinct, count, spread, random), 0.0
-    fitted = KMeans(count, n_init=1, random_state=random).fit(every)
-    return fitted.cluster_centers_, fitted.inertia_
+    fitted = KMeans(count, n_init=1, random_state=random).fit(every)  # Eq. 6
+    return fitted.cluster_centers_, fitted.inertia_  # Eq. 7
 
 
 def _cluster_in_batches(rows: Rows, count: int, random: np.random.RandomState) -> tuple[np.ndarray, float]:
