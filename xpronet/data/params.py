@@ -9,7 +9,7 @@ from xpronet.data.reports import Style
 
 
 class ReportParams(Strict):
-    """Group `reports`: rows 22, 24 and 25 of docs/paper-and-code.md."""
+    """Group `reports`: how reports are cleaned, and their words counted (rows 22, 24 and 25)."""
 
     style: Style
     """Which published cleaner."""

@@ -55,7 +55,7 @@ class MimicParams(Strict):
 
 
 class ImageParams(Strict):
-    """Group `images`: row 26 of docs/paper-and-code.md."""
+    """Group `images`: where the pictures lie, and the sizes that they are packed in (row 26)."""
 
     folder: PathName | None
     """Where the annotation's image paths start, or a tar of the images; null for phantom."""

@@ -34,7 +34,7 @@ class Symbols(Strict):
 
 
 class TrainParams(Strict):
-    """Group `train`."""
+    """Group `train`: how the model is trained (row 27), and how the epoch is chosen (row 28)."""
 
     epochs: Count
     """Passes over the train split; the best on validation is kept (row 28)."""
