@@ -7,6 +7,7 @@ reports: a stage that reads the wrong file, split or study computes something el
 import csv
 import importlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,6 +157,12 @@ def make(folder: Path) -> Made:
         folder / "data/classifier/weights.safetensors",
     )
     return made
+
+
+def words_of_train(made: Made) -> list[str]:
+    """The vocabulary, by hand."""
+    counts = Counter(word for id in made.ids("train") for word in made.text[id].split())
+    return sorted({word for word, count in counts.items() if count >= REPORTS["min_count"]} | {"<unk>"})
 
 
 def labels(random: np.random.Generator, count: int) -> np.ndarray:

@@ -7,7 +7,6 @@ writes is computed again from the files that it should have read.
 import csv
 import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.made import (
     read_json,
     read_table,
     scores,
+    words_of_train,
 )
 from xpronet.classifier import network
 from xpronet.classifier.fit import fit
@@ -310,11 +310,6 @@ def no_meteor(*values: float):
 def history() -> list[dict[str, float]]:
     with open("metrics/history.tsv", newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
-
-
-def words_of_train(made) -> list[str]:
-    counts = Counter(word for id in made.ids("train") for word in made.text[id].split())
-    return sorted({word for word, count in counts.items() if count >= REPORTS["min_count"]} | {"<unk>"})
 
 
 def tokens_of(text: str, words: list[str]) -> list[int]:
