@@ -34,6 +34,8 @@ def test_two_rates_and_the_published_adam():
     assert (visual["lr"], rest["lr"]) == (1e-3, 2e-3)
     expected = {"betas": (0.9, 0.98), "eps": 1e-9, "weight_decay": 5e-5, "amsgrad": True}
     assert {key: rest[key] for key in expected} == expected
+    decaying = optimiser(model, PARAMS.model_copy(update={"weight_decay": 0.25}))
+    assert [group["weight_decay"] for group in decaying.param_groups] == [0.25, 0.25]
     assert isinstance(adam, torch.optim.Adam) and not isinstance(adam, torch.optim.AdamW)
 
 
