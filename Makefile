@@ -9,6 +9,7 @@ help:
 	@echo "make repro      run the pipeline: from raw studies to metrics/test.json"
 	@echo "make test       run the tests"
 	@echo "make bench      measure speed and memory: benchmarks/results.json"
+	@echo "make docs       write docs/parameters.md and the table of equations in docs/library.md"
 	@echo "make ablations  run the paper's ablations and sweeps over three seeds: docs/ablations.md"
 
 setup: $(INSTALLED)
@@ -29,7 +30,10 @@ test: setup
 bench: setup
 	python -m benchmarks
 
+docs: setup
+	python -m docs.make
+
 ablations: setup
 	python -m experiments.ablations $(ARGS)
 
-.PHONY: help setup repro test bench ablations
+.PHONY: help setup repro test bench docs ablations
