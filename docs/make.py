@@ -1,5 +1,6 @@
-"""`make docs`: docs/parameters.md, and the table of equations in docs/library.md, from the code that they are about."""
+"""`make docs`: docs/parameters.md, and the tables of docs/library.md and README.md, from what they are about."""
 
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -12,7 +13,13 @@ from stages.check import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("phantom", "iu_xray", "mimic_cxr")
-BEGIN, END = "<!-- equations: begin, written by make docs -->", "<!-- equations: end -->"
+SCORES = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
+LABELS = {"predicted": "predicted labels", "reference": "reference labels", "none": "no labels"}
+FLOORS = {
+    "constant": "constant report",
+    "label_constant": "constant by predicted labels",
+    "image_neighbour": "report of the nearest image",
+}
 
 PARAMETERS = """# Which parameters are there?
 
@@ -150,14 +157,35 @@ def equations() -> str:
     return "\n".join(rows)
 
 
+def results() -> str:
+    """The scores on the test split under each kind of labels, and the floors, as the last run in git has them."""
+    scores = json.loads((ROOT / "metrics/details/test.json").read_text(encoding="utf-8"))
+    rows = ["| | " + " | ".join(SCORES) + " |", "|---" * (len(SCORES) + 1) + "|"]
+    for key, name in LABELS.items():
+        rows.append(f"| {name} | " + " | ".join(f"{scores[key][score]:.3f}" for score in SCORES) + " |")
+        if key == "predicted":
+            ends = (scores[key]["intervals"][score] for score in SCORES)
+            rows.append("| 95 % interval | " + " | ".join(f"{low:.2f}–{high:.2f}" for low, high in ends) + " |")
+    for key, name in FLOORS.items():
+        floor = scores["floors"][key]
+        rows.append(f"| floor: {name} | " + " | ".join(f"{floor[score]:.3f}" for score in SCORES) + " |")
+    return "\n".join(rows)
+
+
+def _between(page: Path, what: str, text: str) -> str:
+    """The page with the text between its two marks."""
+    begin, end = f"<!-- {what}: begin, written by make docs -->", f"<!-- {what}: end -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
+
+
 def pages() -> dict[Path, str]:
     """What `make docs` writes, by file."""
-    library = ROOT / "docs/library.md"
-    before, rest = library.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
+    library, readme = ROOT / "docs/library.md", ROOT / "README.md"
     return {
         ROOT / "docs/parameters.md": parameters(),
-        library: f"{before}{BEGIN}\n{equations()}\n{END}{after}",
+        library: _between(library, "equations", equations()),
+        readme: _between(readme, "results", results()),
     }
 
 
