@@ -81,7 +81,7 @@ class Params(Symbols):
 
 def needed(params: Params) -> Iterator[tuple[str, str, str]]:
     """Every file and folder that the stages will ask for: its key, its path, and what to do without it."""
-    data = f"put the {params.dataset} data there or name its place (README, Datasets)"
+    data = f"put the {params.dataset} data there or name its place (docs/datasets.md)"
     weights = "expected imagenet, random or a weight file"
     yield "source", params.source, data
     if params.openi.split is not None:

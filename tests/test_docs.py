@@ -231,6 +231,13 @@ def test_documented_metrics_are_written(details):
     assert not unknown
 
 
+def test_the_numbers_to_compare_are_those_of_the_first_table(details):
+    page = (ROOT / "docs/metrics.md").read_text()
+    table = page.partition("## `metrics/val.json`")[2].partition("\n## ")[0]
+    first = re.findall(r"^\| (.*?) \|", table, re.M)[1:]  # after the head
+    assert {key for cell in first for key in re.findall(r"`([^`]+)`", cell)} == set(compared(details))
+
+
 def test_written_metrics_are_documented(details):
     """A number that nobody explains is read as one likes."""
     text = (ROOT / "docs/metrics.md").read_text()

@@ -37,7 +37,7 @@ def main(
         if dataset != "phantom":
             raise ValueError(
                 f"{params}: dataset {dataset}: this study is of the phantom; run a row by `dvc exp run -S cmpnet=false`"
-                " (README, Experiments) and hold it against another by `xpronet compare`"
+                " (docs/experiments.md) and hold it against another by `xpronet compare`"
             )
         run_all(plan(long, short))
         result = analyse(long, short, params)
