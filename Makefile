@@ -9,8 +9,8 @@ help:
 	@echo "make repro      run the pipeline: from raw studies to metrics/test.json"
 	@echo "make test       run the tests"
 	@echo "make bench      measure speed and memory: benchmarks/results.json"
-	@echo "make docs       write docs/parameters.md and the table of equations in docs/library.md"
-	@echo "make ablations  run the paper's ablations and sweeps over three seeds: docs/ablations.md"
+	@echo "make docs       write docs/parameters.md, and the tables of docs/library.md and README.md"
+	@echo "make ablations  run the paper's ablations and sweeps over three seeds, five hours: docs/ablations.md"
 
 setup: $(INSTALLED)
 

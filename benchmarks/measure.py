@@ -1,6 +1,5 @@
 """How a benchmark compares two sides: in one process, taking turns, by medians."""
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -38,8 +37,3 @@ def _row(name: str, value: float, limit: float, must: str, holds: bool, unit: st
         "must": must,
         "holds": bool(holds),
     }
-
-
-def peak_memory() -> float:
-    """GB that this process has held at most so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

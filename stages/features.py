@@ -16,7 +16,9 @@ from xpronet.encoders.backbones import resnet, start_weights
 from xpronet.encoders.params import Backbone
 from xpronet.prototypes.features import write_visual_features
 
-SEED = 1  # of random weights: no seed of training, which would extract the same features again
+# Of random weights (`model.visual_weights: random`, a network of its own, not the one that training starts from): with
+# the seed of training, another seed would extract features again that do not depend on it.
+SEED = 1
 
 
 class Start(Part):

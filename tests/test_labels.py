@@ -89,6 +89,17 @@ def test_missing_studies_and_bad_rows_are_all_named(tmp_path):
         assert line in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "row", [1, [0, 1], [[1] + [0] * 13], np.zeros((1, 14)), dict.fromkeys(CONDITIONS, 0), "01010101010101", None]
+)
+@pytest.mark.parametrize("order", ["chexbert", "alphabetical"])
+def test_a_row_of_another_form_is_refused(tmp_path, row, order):
+    """Taken as it comes it would be labels of other observations."""
+    (tmp_path / "l.pickle").write_bytes(pickle.dumps({**ROWS, "CXR1_IM-0001": row}))
+    with pytest.raises(ValueError, match=r"l.pickle: (study CXR1_IM-0001: expected 14 numbers|no labels for study)"):
+        import_labels(tmp_path / "l.pickle", STUDIES, order=order)
+
+
 def test_uncertain_and_no_finding():
     classes = np.zeros((3, 14), int)
     classes[0, 1], classes[1, 4] = 3, 2

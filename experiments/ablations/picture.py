@@ -27,7 +27,7 @@ def draw(
     Under each row of the preset lies, thin, the one trained a third as long, where the study has it.
 
     Args:
-        result: of `app.ablations.analyse`.
+        result: of `analysis.analyse`.
         paper: dataset -> row -> BLEU-4.
         paper_sweeps: parameter -> what the paper found for it.
         constants: dataset -> BLEU-4 of a constant report, where it is known.

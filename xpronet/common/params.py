@@ -52,7 +52,7 @@ class RuntimeParams(Strict):
     processes: Count
     """Processes that extract features, each on a GPU of its own or on its share of the cores."""
     batch_size: Count
-    """Studies at once where nothing is learnt: features, classification, generation. Lower it where memory is short."""
+    """Studies at once where nothing is learnt: features, classification, generation, validation."""
 
 
 Params = TypeVar("Params", bound=BaseModel)

@@ -39,12 +39,7 @@ def import_labels(path: str | Path, studies: Sequence[Study], *, order: Order = 
             f"{path}: its conditions are not the 14 CheXpert observations: {', '.join(map(str, conditions))}"
         )
     columns = [list(conditions).index(condition) for condition in CONDITIONS]
-    return of_studies(path, {id: _picked(row, columns) for id, row in rows.items()}, studies)
-
-
-def _picked(row: Any, columns: Sequence[int]) -> Any:
-    """The row in our order, or as it is where it is no row of 14: who needs it will say so."""
-    return [row[column] for column in columns] if hasattr(row, "__len__") and len(row) == len(columns) else row
+    return of_studies(path, rows, studies, columns=columns)
 
 
 def is_chexpert_table(path: str | Path) -> bool:

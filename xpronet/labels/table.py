@@ -31,8 +31,10 @@ def read_labels(path: str | Path, studies: Sequence[Study]) -> np.ndarray:
     return of_studies(path, rows, studies)
 
 
-def of_studies(path: str | Path, rows: Mapping[str, Any], studies: Sequence[Study]) -> np.ndarray:
-    """Rows by id, in the order of CONDITIONS, as the labels (N, 14) float32 of studies.
+def of_studies(
+    path: str | Path, rows: Mapping[str, Any], studies: Sequence[Study], *, columns: Sequence[int] = range(14)
+) -> np.ndarray:
+    """Rows of 14 values by id as the labels (N, 14) float32 of studies; `columns`: where each of CONDITIONS stands.
 
     A study's row is found by its id or, as in the published IU-Xray files, by the first two parts of it. Errors as
     `read_labels`.
@@ -44,10 +46,13 @@ def of_studies(path: str | Path, rows: Mapping[str, Any], studies: Sequence[Stud
             problems.append(f"no labels for study {study.id}")
             continue
         try:
-            values[position] = np.asarray(row, dtype=np.float32).reshape(len(CONDITIONS))
+            numbers = np.asarray(list(row), dtype=np.float32)
         except (ValueError, TypeError):
+            numbers = np.zeros(0)
+        if isinstance(row, str) or numbers.shape != (len(CONDITIONS),):
             problems.append(f"study {study.id}: expected {len(CONDITIONS)} numbers, got {row!r}")
             continue
+        values[position] = numbers[columns]
         if not ((values[position] >= 0) & (values[position] <= 1)).all():
             problems.append(f"study {study.id}: labels must lie between 0 and 1: {row!r}")
     raise_all(path, problems)

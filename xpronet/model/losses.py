@@ -22,7 +22,7 @@ class Objective:
     lambda_visual: float
     delta_textual: float
     imlcs: bool = True  # False: w/o IMLCS
-    formulation: Formulation = "official"  # rows 9 and 11
+    formulation: Formulation = "official"  # rows 9 and 11; the model's own
 
 
 class Losses(NamedTuple):

@@ -16,7 +16,7 @@ class ModelParams(Strict):
     backbone: Backbone
     """The ResNet of the visual extractor."""
     visual_weights: PathName
-    """What it starts from: `imagenet`, `classifier` (of stage classify), `random`, or a torchvision ResNet file."""
+    """What it, and the network of stage features, starts from: `imagenet`, `classifier`, `random`, or a ResNet file."""
     d_model: Count
     """Width of the Transformer, and of the prototypes as they are queried."""
     d_ff: Count

@@ -31,7 +31,7 @@ def write_visual_features(
 
     A study's feature is the mean over its views of the backbone's average-pooled last convolution. Rows go to the files
     as they come and nothing is kept in memory; a killed run goes on where it stopped. Batches are the same whatever the
-    number of processes and interruptions, and so are the bytes.
+    number of processes and interruptions; so are the bytes, but for the rounding of fewer threads each on a CPU.
 
     Args:
         paths: of o^i, and of o^if or no more.
