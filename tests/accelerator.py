@@ -69,8 +69,9 @@ def _run(operation, args, kwargs):
         there = isinstance(args[0], OnStandIn)
     else:
         there = bool(ours)
-    if ours or there:
-        _check(operation, args, operands, kwargs)
+    if not ours and not there:
+        return operation(*args, **kwargs)
+    _check(operation, args, operands, kwargs)
     if there and "device" in kwargs:
         kwargs = kwargs | {"device": torch.device("cpu")}
     args, kwargs = tree_map_only(OnStandIn, lambda tensor: tensor.host, (args, kwargs))
@@ -82,10 +83,10 @@ def _run(operation, args, kwargs):
 
 
 def _check(operation, args, operands, kwargs) -> None:
-    """Raise RuntimeError where a GPU would, or where it would read what is gone."""
+    """Raise RuntimeError where a GPU would, and where it could read memory that is free again."""
     if operation in COPIES:
         if kwargs.get("non_blocking") or operation is aten.copy_.default and args[2:] == (True,):
-            raise RuntimeError(f"{operation}: non_blocking, from memory that is not pinned and may be freed before")
+            raise RuntimeError(f"{operation}: non_blocking, but nobody pins the memory or waits")
         return
     if operation in INDEXING:  # indices may lie on the CPU
         operands = [args[0], *args[2:]]

@@ -11,9 +11,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from stages import check
 from tests.accelerator import stand_in
 from tests.test_end_to_end import MINIATURE
 from xpronet.classifier import network as classifier_network
@@ -42,12 +44,12 @@ from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training.loop import train
 from xpronet.training.params import TrainParams
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 GPU = torch.cuda.is_available()
-on_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not GPU, reason="needs an NVIDIA GPU: torch.cuda.is_available() is false"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")  # a process's first backward pass on a GPU
+needs_gpu = pytest.mark.skipif(not GPU, reason="needs an NVIDIA GPU: torch.cuda.is_available() is false")
+without_gpu = pytest.mark.skipif(GPU, reason="the real one is here")
 REPORTS = ["no acute findings .", "", "the heart is enlarged . " * 9]
 WORDS = ["<unk>", "clear", "effusion", "heart", "large", "no"]
 # Rounding differs between devices; the CPU's result is what a GPU's is held against.
@@ -57,8 +59,8 @@ AFTER_STEPS = {"rel": 0.02}  # a few steps of an optimiser enlarge it
 
 @pytest.fixture(
     params=[
-        pytest.param("stand-in", marks=pytest.mark.skipif(GPU, reason="the real one is here")),
-        pytest.param("cuda", marks=on_gpu),
+        pytest.param("stand-in", marks=without_gpu),
+        pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu]),
     ]
 )
 def device(request, monkeypatch):
@@ -105,7 +107,7 @@ def start() -> dict[str, nn.Module]:
 # ----- the stand-in itself
 
 
-@pytest.mark.skipif(GPU, reason="the real one is here")
+@without_gpu
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -191,7 +193,7 @@ def test_visual_features(device, start, pack, tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="needs an NVIDIA GPU: torch.cuda.is_available() is false")
+@needs_gpu
 def test_two_processes_share_the_gpus(start, pack, tmp_path):
     """`runtime.processes: 2` starts new processes, which must find a GPU and the same features."""
     cuda = {"device": torch.device("cuda")}
@@ -234,6 +236,7 @@ def test_chexbert_labels(device, bert, tmp_path):
     """Stage label with labels.labeller: chexbert, and stage evaluate with its reports."""
     path = bert.with_name("chexbert.pth")
     there, expected = (CheXbert.from_checkpoint(path, heads=2, device=place) for place in (device, CPU))
+    assert there.encoder.bert.device.type == device.type  # on the CPU it would work too, and take days
     logits = expected.logits(REPORTS)
     np.testing.assert_allclose(there.logits_beside(tmp_path / "chexbert", REPORTS), logits, **CLOSE)
     np.testing.assert_array_equal(there.label(REPORTS), logits.argmax(axis=2))
@@ -245,6 +248,7 @@ def test_text_features(device, bert, tmp_path, name):
     there, expected = (
         text_encoders.load(str(bert) if name == "a folder" else name, device=place) for place in (device, CPU)
     )
+    assert there.bert.device.type == device.type
     there.write(tmp_path / "textual.npy", REPORTS)
     np.testing.assert_allclose(np.load(tmp_path / "textual.npy"), expected.embed(REPORTS), **CLOSE)
 
@@ -283,9 +287,9 @@ def test_the_model_learns(device, start, pack, tmp_path, name, precision):
         return model, row
 
     model, row = run(device)
-    assert {tensor.device.type for tensor in model.state_dict().values()} == {device.type}
-    loaded, _ = checkpoint.load(tmp_path / device.type)
-    assert all(torch.equal(loaded.state_dict()[key], tensor.cpu()) for key, tensor in model.state_dict().items())
+    state, loaded = model.state_dict(), checkpoint.load(tmp_path / device.type)[0].state_dict()
+    assert {tensor.device.type for tensor in state.values()} == {device.type}
+    assert all(torch.equal(loaded[key], tensor.cpu()) for key, tensor in state.items())
     if precision == "float32":
         _, expected = run(CPU)
         for loss in ("total", "cross_entropy", "visual_contrastive", "textual_contrastive"):
@@ -333,7 +337,7 @@ def test_extra_scores_are_told_the_device(tmp_path, monkeypatch, device, radgrap
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="needs an NVIDIA GPU: torch.cuda.is_available() is false")
+@needs_gpu
 def test_bertscore_on_the_gpu_is_the_cpu_s():
     pytest.importorskip("bert_score", reason="needs the extra: pip install -e '.[clinical]'")
     found, expected = (extras.bertscore(packaged_folder(), device=torch.device(name)) for name in ("cuda", "cpu"))
@@ -367,7 +371,19 @@ def test_the_device_is_the_one_that_was_asked_for(monkeypatch, asked, cuda, mps,
         assert devices.choose(asked) == torch.device(chosen)
 
 
-@pytest.mark.parametrize("name", ["cpu", "mps", pytest.param("cuda", marks=on_gpu)])
+@without_gpu
+def test_a_gpu_that_is_not_there_stops_the_run_before_any_work(tmp_path, monkeypatch):
+    """Else the run packs all images, for hours, before stage classify asks for the GPU."""
+    params = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+    params |= {"source": str(tmp_path), "runtime": {**params["runtime"], "device": "cuda"}}
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(ValueError, match=r"runtime\.device: cuda is not available here"):
+        check.main()
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
 def test_bf16_is_on_where_it_is_asked_for(name):
     """PyTorch switches it off with a warning where a device lacks it."""
     for precision in ("float32", "bf16"):
@@ -377,7 +393,7 @@ def test_bf16_is_on_where_it_is_asked_for(name):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="needs an NVIDIA GPU: torch.cuda.is_available() is false")
+@needs_gpu
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_whole_pipeline_runs_on_the_gpu(new_project, precision):
     """`runtime.device: cuda`, from nothing to the metrics."""
