@@ -125,6 +125,13 @@ def main() -> None:
         for key, path, help in needed(params)
         if not Path(path).exists()
     ]
+    if params.runtime.device not in ("auto", "cpu"):
+        from xpronet.common.devices import choose  # with PyTorch, whose import takes seconds
+
+        try:
+            choose(params.runtime.device)
+        except ValueError as error:
+            problems.append(str(error))
     raise_all(FILE, problems)
     write_json("data/checked.json", {"dataset": params.dataset, "source": params.source})
 
