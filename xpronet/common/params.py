@@ -46,7 +46,7 @@ class RuntimeParams(Strict):
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    """Where tensors live; auto takes cuda, then mps, then cpu. Only the same device gives the same bytes."""
+    """Where tensors live; auto takes cuda, then mps, then cpu. The same bytes again are promised on a CPU only."""
     workers: Annotated[int, Field(ge=0)]
     """Processes that load data; 0: none but the main one, and packing on all cores."""
     processes: Count
