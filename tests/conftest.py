@@ -76,3 +76,20 @@ class Project:
 def new_project(tmp_path_factory):
     """new_project(preset, changes) -> Project"""
     return lambda preset, changes: Project(tmp_path_factory.mktemp("project"), preset, changes)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    """The made-up data folder of tests/made.py; not to be changed."""
+    from tests.made import make  # PyTorch and more, which not every test needs
+
+    return make(tmp_path_factory.mktemp("made") / "origin")
+
+
+@pytest.fixture
+def made(origin, tmp_path, monkeypatch):
+    """What is in that folder, with a copy of its own, in which the test runs."""
+    shutil.copytree(origin.folder / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    yield origin
+    shutil.rmtree(tmp_path / "data")  # weights of 45 MB each

@@ -21,6 +21,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
+from xpronet.data.pack import ImagePack
 from xpronet.sources.pack_writer import pack_image, write_pack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +166,12 @@ def words_of_train(made: Made) -> list[str]:
     return sorted({word for word, count in counts.items() if count >= REPORTS["min_count"]} | {"<unk>"})
 
 
+def tokens_of(text: str, words: list[str]) -> list[int]:
+    """0, ids from 1 up, 0; at most max_length of them, the last one 0 (row 22)."""
+    ids = [1 + words.index(word if word in words else "<unk>") for word in text.split()]
+    return [0, *ids[: REPORTS["max_length"] - 2], 0]
+
+
 def labels(random: np.random.Generator, count: int) -> np.ndarray:
     """(count, 14) 0/1; every study has one at least."""
     found = (random.random((count, 14)) < 0.3).astype(int)
@@ -184,6 +191,16 @@ def read_table(name: str, ids: list[str]) -> np.ndarray:
     with open(f"data/{name}.csv", newline="") as file:
         rows = {row["id"]: [float(row[name]) for name in OBSERVATIONS] for row in csv.DictReader(file)}
     return np.array([rows[id] for id in ids], np.float32)
+
+
+def pack() -> ImagePack:
+    return ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+
+
+def positions(made: Made, ids: list[str]) -> list[list[int]]:
+    """Where the images of studies stand in the pack: they were written study by study."""
+    order = [(id, view) for id in made.raw for view in range(len(made.images[id]))]
+    return [[place for place, (other, _) in enumerate(order) if other == id] for id in ids]
 
 
 def read_json(path: str):

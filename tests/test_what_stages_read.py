@@ -1,15 +1,11 @@
 """A stage that reads another file, split or study than it says makes scores that mean nothing, and nobody sees it.
 
-Every stage up to the reports runs on a made-up folder from which what it must not read is taken away, and what it
-writes is computed again from the files that it should have read.
+The stages before training run on a made-up folder in which no file can stand for another, and what they write is
+computed again from the files that they should have read.
 """
 
 import csv
-import json
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,56 +18,25 @@ from sklearn.metrics import f1_score, roc_auc_score
 from tests.made import (
     OBSERVATIONS,
     PARAMS,
-    REPORTS,
     SIZES,
-    keep,
-    make,
     normalised,
+    pack,
+    positions,
     read_json,
     read_table,
-    scores,
-    words_of_train,
 )
 from xpronet.classifier import network
 from xpronet.classifier.fit import fit
 from xpronet.classifier.params import ClassifierParams
 from xpronet.classifier.thresholds import choose_thresholds
 from xpronet.data.dataset import StudyDataset
-from xpronet.data.pack import ImagePack
-from xpronet.data.reports import Vocabulary
 from xpronet.encoders import text_encoders
 from xpronet.labels import rules
 from xpronet.labels.conditions import pseudo_labels
-from xpronet.model import checkpoint
-from xpronet.model.losses import Objective, training_losses
-from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.prototypes.kmeans import prototype_matrix
 
 CPU = torch.device("cpu")
 SEED = PARAMS["seed"]
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("made") / "origin")
-
-
-@pytest.fixture
-def made(origin, tmp_path, monkeypatch):
-    """A folder of its own, in which the test runs."""
-    shutil.copytree(origin.folder / "data", tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    yield origin
-    shutil.rmtree(tmp_path / "data")  # weights of 45 MB each
-
-
-def pack() -> ImagePack:
-    return ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
-
-
-def positions(made, ids: list[str]) -> list[list[int]]:
-    """Where the images of studies stand in the pack: they were written study by study."""
-    order = [(id, view) for id in made.raw for view in range(len(made.images[id]))]
-    return [[place for place, (other, _) in enumerate(order) if other == id] for id in ids]
 
 
 # label
@@ -214,7 +179,6 @@ def test_features_are_of_train_and_mirrored_and_held_out_ones_a_file_of_their_ow
 def test_a_prototype_is_the_mean_of_the_train_studies_with_its_observation(made):
     """With one cluster an observation; two where each orientation has its own, the mirrored one first."""
     train = made.ids("train")
-    keep("labels", "train", "val", "test")
     visual, flipped, textual = (np.load(f"data/features/{name}.npy") for name in ("visual", "flipped", "textual"))
     labels = read_table("labels", train) > 0
     for flips, count, sides in (
@@ -229,6 +193,18 @@ def test_a_prototype_is_the_mean_of_the_train_studies_with_its_observation(made)
         details = read_json("metrics/details/prototypes.json")
         assert [row["studies"] for row in details["observations"]] == labels.sum(axis=0).tolist()
         assert details["init"] == "kmeans" and details["shape"] == list(found.shape)
+
+
+def test_clusters_come_from_the_seed(made):
+    """Two clusters of up to twenty-four rows, and noise where an observation has one row or none."""
+    train = made.ids("train")
+    made.run("prototypes")
+    found = load_file("data/prototypes.safetensors")["prototypes"].numpy()
+    features = [np.load(f"data/features/{name}.npy") for name in ("visual", "flipped", "textual")]
+    sizes = {"conditions": OBSERVATIONS, "n_prototypes": PARAMS["n_prototypes"], "flips": "joint"}
+    clusters = [prototype_matrix(*features, read_table("labels", train), **sizes, seed=seed)[0] for seed in (SEED, 0)]
+    np.testing.assert_array_equal(found, clusters[0])
+    assert not np.array_equal(*clusters)  # the probe can tell
 
 
 def test_prototypes_at_random_come_from_the_seed(made):
@@ -246,244 +222,3 @@ def test_published_prototypes_are_brought_into_our_order(made):
     made.run("prototypes", prototype_init="published.pt", labels={"file_order": "alphabetical"})
     found = load_file("data/prototypes.safetensors")["prototypes"]
     assert found[:, :, 0].tolist() == [[alphabet.index(name)] * 2 for name in OBSERVATIONS]
-
-
-# train
-
-STILL = {  # a training that leaves the weights as they start, and drops nothing out
-    "train": {
-        "epochs": 1,
-        "batch_size": 6,
-        "lr": 1e-30,
-        "lr_visual": 1e-30,
-        "weight_decay": 0.0,
-        "val_beam_size": 2,
-        "val_max_length": 6,
-    },
-    "model": dict.fromkeys(("dropout", "feature_dropout", "attention_dropout", "prototype_dropout"), 0.0),
-    "theta": 1.2,
-    "alpha": -0.3,
-    "lambda_visual": 0.7,
-    "delta_textual": 0.4,
-}
-KINDS = {
-    "predicted": {"formulation": "official", "imlcs": True, "visual_weights": "classifier"},
-    "reference": {"formulation": "paper", "imlcs": False, "visual_weights": "random"},
-}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def still(origin, request, tmp_path_factory):
-    """Trained in a folder without anything that training must not see."""
-    folder, kind = tmp_path_factory.mktemp("still"), KINDS[request.param]
-    shutil.copytree(origin.folder / "data", folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor()))
-        annotation = read_json("data/prepared/annotation.json")
-        for study in annotation["test"]:
-            study |= {"report": "Poison poison poison poison.", "impression": "Poison."}
-        Path("data/prepared/annotation.json").write_text(json.dumps(annotation))
-        shutil.rmtree("data/features")
-        val_table = "predicted_labels" if request.param == "predicted" else "labels"
-        if request.param == "predicted":
-            keep("labels", "train")
-            keep("predicted_labels", "val")
-        else:
-            keep("labels", "train", "val")
-            Path("data/predicted_labels.csv").unlink()
-        if kind["visual_weights"] == "random":
-            shutil.rmtree("data/classifier")
-        model = {**STILL["model"], "visual_weights": kind["visual_weights"]}
-        symbols = {"formulation": kind["formulation"], "imlcs": kind["imlcs"], "test_labels": request.param}
-        origin.run("train", **{**STILL, "model": model}, **symbols)
-        yield SimpleNamespace(made=origin, kind=kind, val_table=val_table)
-    shutil.rmtree(folder)
-
-
-def no_meteor(*values: float):
-    """METEOR without Java: 0, or the values one after the other."""
-    left = iter(values)
-    return SimpleNamespace(score=lambda references, _: (next(left, 0.0), np.zeros(len(references))))
-
-
-def history() -> list[dict[str, float]]:
-    with open("metrics/history.tsv", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
-
-
-def tokens_of(text: str, words: list[str]) -> list[int]:
-    """0, ids from 1 up, 0; at most max_length of them, the last one 0 (row 22)."""
-    ids = [1 + words.index(word if word in words else "<unk>") for word in text.split()]
-    return [0, *ids[: REPORTS["max_length"] - 2], 0]
-
-
-def test_the_card_says_what_the_model_was_trained_on(still):
-    """Vocabulary, cleaning, image size and search go with the weights: nothing else is needed to generate."""
-    card = read_json("data/model/model.json")
-    assert card["vocabulary"] == words_of_train(still.made)
-    assert not {"raretrain0", "rareval", "raretest", "poison", "xxxx"} & set(card["vocabulary"])
-    assert card["conditions"] == list(OBSERVATIONS) and card["style"] == "mimic_cxr" and card["crop"] == 32
-    assert card["beam_size"] == 2 and card["max_length"] == 6
-    sizes = {**PARAMS["model"], **STILL["model"], "backbone": "resnet18", "vocab_size": len(card["vocabulary"])}
-    sizes |= {"n_conditions": 14, "n_prototypes": 2, "d_prototype": 520, "gamma": 3, "cmpnet": True}
-    assert card["sizes"] == {**sizes, "formulation": still.kind["formulation"]}
-
-
-def test_training_starts_from_the_prototypes_the_classifier_and_the_seed(still):
-    model, _ = checkpoint.load("data/model")
-    prototypes = load_file("data/prototypes.safetensors")["prototypes"]
-    assert torch.equal(model.prototypes.unflatten(0, (14, 2)), prototypes)
-    torch.manual_seed(SEED)
-    fresh = XProNet(model.config)
-    for name, start in fresh.named_parameters():
-        if name != "prototypes" and not name.startswith("visual."):
-            torch.testing.assert_close(model.get_parameter(name), start, rtol=0, atol=1e-20, msg=name)
-    names = [name for name, module in fresh.visual.named_modules() if isinstance(module, torch.nn.Conv2d)]
-    assert len(names) == 20
-    if still.kind["visual_weights"] == "random":
-        expected = {name: fresh.visual.get_submodule(name).weight for name in names}
-    else:
-        state = load_file("data/classifier/weights.safetensors")
-        layers = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-        published = {name: name.split(".", 2) for name in names}  # layers.4.0.conv1 is layer1.0.conv1 of torchvision
-        expected = {
-            name: state[".".join([layers[int(number)], *rest, "weight"])]
-            for name, (_, number, *rest) in published.items()
-        }
-    for name, weight in expected.items():
-        torch.testing.assert_close(model.visual.get_submodule(name).weight, weight, rtol=0, atol=1e-20, msg=name)
-
-
-def test_losses_are_of_train_studies_with_their_own_crops_reports_and_labels(still):
-    """Computed again batch by batch: crops by seed, epoch and study, reports cut, labels by id, the symbols' loss."""
-    made, train = still.made, still.made.ids("train")
-    model, _ = checkpoint.load("data/model")
-    model.train()
-    words, labels, images = words_of_train(made), torch.from_numpy(read_table("labels", train)), pack()
-    places = positions(made, train)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(hash((SEED, 0)))).tolist()
-    objective = Objective(1.2, -0.3, 0.7, 0.4, still.kind["imlcs"], still.kind["formulation"])
-    sums = np.zeros(4)
-    for batch in (order[:6], order[6:]):
-        pixels, views, tokens = torch.zeros(len(batch), 2, 3, 32, 32), torch.zeros(len(batch), 2, dtype=bool), []
-        for row, study in enumerate(batch):
-            random = torch.Generator().manual_seed(hash((SEED, 0, study)))
-            crops = [images.random_crop(place, random) for place in places[study]]
-            assert crops[0].shape == (32, 32) and not np.array_equal(crops[0], made.images[train[study]][0])
-            pixels[row, : len(crops)], views[row, : len(crops)] = normalised(np.stack(crops)), True
-            tokens.append(torch.tensor(tokens_of(made.text[train[study]], words)))
-        count = max(1 + row.sum().item() for row in views) - 1
-        tokens = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-        assert tokens.shape[1] <= REPORTS["max_length"]
-        pixels, views = pixels[:, :count], views[:, :count]
-        output = model(pixels, tokens, labels[batch], views=views)
-        losses = training_losses(output, tokens, labels[batch], objective=objective)
-        sums += len(batch) * np.array([loss.item() for loss in losses])
-    (row,) = history()
-    names = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive")
-    assert [row[name] for name in names] == pytest.approx((sums / len(train)).tolist(), rel=1e-4)
-    assert row["epoch"] == 1 and row["lr"] == 1e-30
-
-
-def test_validation_writes_for_its_own_images_and_labels_and_is_scored_on_whole_reports(still):
-    """Row 20: whether the labels come from the reports under test is the parameters' choice, and nobody else's."""
-    made, val = still.made, still.made.ids("val")
-    model, card = checkpoint.load("data/model")
-
-    def score(labels: np.ndarray, **search: int) -> dict[str, float]:
-        search = {"beam_size": 2, "max_length": 6, **search}
-        written = model.generate(labels=torch.from_numpy(labels), **made.batch(val), **search)
-        return scores(made.texts(val), [text_of(ids, card.vocabulary.tokens) for ids in written.tokens.tolist()])
-
-    labels, (row,) = read_table(still.val_table, val), history()
-    expected = score(labels)
-    assert {name: row[f"val_{name}"] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-9)
-    for other in (
-        score(np.ones_like(labels)),
-        score(labels[::-1].copy()),
-        score(labels, beam_size=3),
-        score(labels, max_length=7),
-    ):
-        assert other != pytest.approx(expected, rel=1e-3)  # the probe can tell
-
-
-def text_of(ids: list[int], words: Sequence[str]) -> str:
-    return " ".join(words[id - 1] for id in ids if id)
-
-
-def test_the_epoch_that_is_best_on_validation_is_kept_and_reported(made, monkeypatch):
-    """And every size of the parameters is the model's."""
-    sizes = {"dropout": 0.11, "feature_dropout": 0.22, "attention_dropout": 0.33, "prototype_dropout": 0.44}
-    monkeypatch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor(0.1, 9.0, 0.2)))
-    made.run("train", train={**PARAMS["train"], "epochs": 3, "batch_size": 12}, model=sizes, cmpnet=False)
-    rows = history()
-    assert [row["epoch"] for row in rows] == [1, 2, 3] and [row["val_METEOR"] for row in rows] == [0.1, 9.0, 0.2]
-    best = {name: rows[1][name] for name in ("epoch", "total", "val_selection")}
-    assert read_json("metrics/train.json") == pytest.approx(best, rel=1e-5)
-    steps = load_file("data/model/weights.safetensors")["visual.layers.1.num_batches_tracked"]
-    assert steps == 2 * 2  # two epochs of one batch, view by view (row 33)
-    found = read_json("data/model/model.json")["sizes"]
-    assert {name: found[name] for name in sizes} == sizes and not found["cmpnet"]
-
-
-# generate
-
-WORDS = ("<unk>", "also", "are", "clear", "heart", "is", "lungs", "no", "pleural", "the", ".")
-
-
-@pytest.mark.parametrize(
-    ("folder", "decode", "search"),
-    [
-        ("other/model", {"beam_size": 3, "max_length": 9}, {"beam_size": 3, "max_length": 9}),
-        ("data/model", {"beam_size": None, "max_length": None}, {"beam_size": 2, "max_length": 5}),
-    ],
-)
-def test_reports_are_of_the_named_model_under_each_kind_of_labels(made, folder, decode, search):
-    """Scores under three kinds of labels stand side by side: each is what it is called, for its own study."""
-    torch.manual_seed(11)
-    sizes = {"backbone": "resnet18", "d_model": 16, "d_ff": 16, "heads": 2, "layers": 1, "n_prototypes": 2, "gamma": 3}
-    model = XProNet(ModelConfig(vocab_size=len(WORDS), d_prototype=520, **sizes)).eval()
-    model.prototypes.data.mul_(30)  # so that labels matter
-    card = checkpoint.ModelCard(Vocabulary(WORDS), OBSERVATIONS, "mimic_cxr", 32, beam_size=2, max_length=5)
-    checkpoint.save(folder, model, card)
-    keep("labels", "val", "test")
-    for name in ("classifier", "features"):
-        shutil.rmtree(f"data/{name}")
-    made.run("generate", model_folder=folder, decode=decode)
-    for split in ("val", "test"):
-        ids = made.ids(split)
-        records = [json.loads(line) for line in Path(f"data/predictions/{split}.jsonl").read_text().splitlines()]
-        assert [record["id"] for record in records] == ids
-        tokens = [torch.tensor(tokens_of(made.text[id], list(WORDS))) for id in ids]
-        assert [record["own_tokens"] for record in records] == [len(each) - 1 for each in tokens]
-        tokens = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-        likelihoods = {}
-        for source, labels in (
-            ("predicted", read_table("predicted_labels", ids)),
-            ("reference", read_table("labels", ids)),
-            ("none", np.ones((len(ids), 14), np.float32)),
-        ):
-            given = {"labels": torch.from_numpy(labels), **made.batch(ids)}
-            written = model.generate(**given, **search)
-            with torch.inference_mode():
-                log_probs = model(tokens=tokens, **given).log_probs.gather(2, tokens[:, 1:, None])[..., 0]
-            ends = (tokens[:, 1:] == 0).cumsum(dim=1) <= 1  # the words and the first 0 behind them
-            own = (log_probs * ends).sum(dim=1).tolist()
-            found = [record[source] for record in records]
-            assert [each["report"] for each in found] == [text_of(each, WORDS) for each in written.tokens.tolist()]
-            assert [each["log_prob"] for each in found] == pytest.approx(written.log_probs.tolist(), abs=0.01)
-            assert [each["own_log_prob"] for each in found] == pytest.approx(own, abs=0.01)
-            likelihoods[source] = np.array(own)
-        for source in ("reference", "none"):  # the probe can tell
-            assert np.abs(likelihoods[source] - likelihoods["predicted"]).max() > 0.1
-
-
-def test_a_model_of_other_images_or_another_cleaning_is_refused(made):
-    torch.manual_seed(11)
-    model = XProNet(ModelConfig(vocab_size=len(WORDS), backbone="resnet18", d_model=16, d_ff=16, heads=2, layers=1))
-    card = checkpoint.ModelCard(Vocabulary(WORDS), OBSERVATIONS, "iu_xray", 96, beam_size=2, max_length=5)
-    checkpoint.save("data/model", model, card)
-    with pytest.raises(ValueError, match="2 problems") as error:
-        made.run("generate")
-    assert "set images.crop=96" in str(error.value) and "set reports.style=iu_xray" in str(error.value)
