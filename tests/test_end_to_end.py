@@ -134,8 +134,7 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
         wrong = str.maketrans("01", "10")
         poisoned = [[id, split, row.translate(wrong) if split == "test" else row] for id, split, row in lines]
         (project.folder / "data/labels.csv").write_text("\n".join(",".join(line) for line in poisoned) + "\n")
-        for stage in ("classify", "features", "prototypes", "train"):
-            project.run(sys.executable, "-m", f"stages.{stage}")
+        project.stages("classify", "features", "prototypes", "train")
         assert [project.sha256(path) for path in paths] == before
     finally:
         for name, content in kept.items():

@@ -202,8 +202,7 @@ def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
             "model": {"visual_weights": "random"},
         },
     )
-    for stage in ("check", "prepare"):
-        project.run(sys.executable, "-m", f"stages.{stage}")
+    project.stages("check", "prepare")
     annotation = project.json("data/prepared/annotation.json")
     assert {split: len(annotation[split]) for split in annotation} == {"train": 7, "val": 1, "test": 2}
     packed = project.sha256("data/prepared/images.u8")

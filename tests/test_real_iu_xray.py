@@ -9,6 +9,8 @@ from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import NO_FINDING
 from xpronet.labels.published import import_labels
 
+STAGES = ("check", "prepare", "label", "classify", "features", "prototypes", "train", "generate", "evaluate")
+
 
 @pytest.fixture(scope="module")
 def project(shared, new_project):
@@ -27,7 +29,7 @@ def project(shared, new_project):
             "runtime": {"device": "cpu", "workers": 0},
         },
     )
-    project.run("dvc", "repro")
+    project.stages(*STAGES)
     return project
 
 
