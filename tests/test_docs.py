@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -277,3 +278,13 @@ def test_the_python_of_the_library_page_runs(tmp_path, monkeypatch, capsys):
     exec(compile(code, "docs/library.md", "exec"), {})
     (report,) = ast.literal_eval(capsys.readouterr().out)
     assert set(report.split()) <= set(vocabulary.tokens)
+
+
+def test_the_comparison_in_the_readme_is_with_the_scores_in_git():
+    """Its column HEAD would else be of a model that nobody has any more."""
+    rows = re.findall(r"^    metrics/test\.json  (\w+) +(\S+) +(\S+) +(\S+)$", (ROOT / "README.md").read_text(), re.M)
+    scores = json.loads((ROOT / "metrics/test.json").read_text())
+    assert len(rows) > 10
+    for name, head, other, change in rows:
+        assert float(head) == pytest.approx(scores[name], abs=5e-6), name
+        assert float(other) - float(head) == pytest.approx(float(change), abs=1.1e-5), name
