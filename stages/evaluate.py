@@ -12,7 +12,6 @@ import numpy as np
 
 from stages.stage import run
 from xpronet.classifier.calibration import quality
-from xpronet.common.devices import choose
 from xpronet.common.files import replacing, write_json
 from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.data.params import ReportParams
@@ -47,9 +46,8 @@ def main() -> None:
         for split, chosen in splits.items()
     }
     vocabulary = Vocabulary.build(reports["train"], params.reports.min_count)
-    device = choose(params.runtime.device)
-    name, classes = labeller.load(params.labels, device=device)
-    more = extras.load(params.evaluate, device=device)
+    name, classes = labeller.load(params.labels, device=params.runtime.device)
+    more = extras.load(params.evaluate, device=params.runtime.device)
     look_up = floors_of(studies, reports)
 
     def label(texts: Sequence[str]) -> np.ndarray:

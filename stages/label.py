@@ -3,13 +3,10 @@
 import logging
 
 from stages.stage import run
-from xpronet.common.devices import choose
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.data.studies import read_annotation, section
 from xpronet.labels import agreement, rules
-from xpronet.labels.chexbert import CheXbert
-from xpronet.labels.chexbert import probabilities as chexbert_probabilities
 from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
 from xpronet.labels.published import import_labels, is_chexpert_table, read_chexpert_table
@@ -39,6 +36,10 @@ def main() -> None:
                 "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
             )
         if params.labeller == "chexbert":
+            from xpronet.common.devices import choose  # PyTorch, which costs seconds and the rules don't need
+            from xpronet.labels.chexbert import CheXbert
+            from xpronet.labels.chexbert import probabilities as chexbert_probabilities
+
             chexbert = CheXbert.from_checkpoint(params.chexbert_path, device=choose(every.runtime.device))
             logits = chexbert.logits_beside("data/chexbert", texts)
             probabilities = chexbert_probabilities(logits, uncertain=params.uncertain)

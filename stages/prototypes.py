@@ -13,7 +13,6 @@ from xpronet.labels.conditions import CONDITIONS, Order
 from xpronet.labels.table import read_labels
 from xpronet.prototypes import kmeans
 from xpronet.prototypes.params import PrototypeInit, published_files
-from xpronet.prototypes.published import read_prototypes
 
 
 class Flips(Part):
@@ -42,6 +41,10 @@ def main() -> None:
     )
     width = visual.shape[1] + textual.shape[1]
     if published_files(params.prototype_init):
+        from xpronet.prototypes.published import (
+            read_prototypes,  # PyTorch, which costs seconds and K-means doesn't need
+        )
+
         matrix = read_prototypes(
             published_files(params.prototype_init), n_prototypes=params.n_prototypes, order=params.labels.file_order
         )

@@ -11,8 +11,6 @@ from xpronet.encoders.bert import packaged_folder
 from xpronet.evaluation import extras, statistics
 from xpronet.evaluation.params import EvaluateParams
 
-CPU = torch.device("cpu")
-
 
 def params(**given) -> EvaluateParams:
     return EvaluateParams(**{"radgraph": None, "bertscore": None, "bertscore_layer": None, **given})
@@ -43,11 +41,11 @@ def radgraph(tmp_path, monkeypatch):
 
 
 def test_without_asking_there_are_none():
-    assert extras.load(params(), device=CPU) == {}
+    assert extras.load(params(), device="cpu") == {}
 
 
 def test_a_score_stands_beside_the_others_with_its_interval(radgraph, capsys):
-    found = extras.load(params(radgraph=str(radgraph)), device=CPU)
+    found = extras.load(params(radgraph=str(radgraph)), device="cpu")
     assert list(found) == ["RadGraph_F1"] and capsys.readouterr().out == ""
     references, hypotheses = ["a b c", "d e"], ["a b", "d e"]
     labels = np.ones((2, 14), np.float32)
@@ -62,15 +60,15 @@ def test_a_missing_package_is_one_line(package, radgraph, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     asked = {"radgraph": str(radgraph)} if package == "radgraph" else {"bertscore": str(packaged_folder())}
     with pytest.raises(ValueError, match=r"pip install -e '.\[clinical\]'") as error:
-        extras.load(params(**asked), device=CPU)
+        extras.load(params(**asked), device="cpu")
     assert "\n" not in str(error.value)
 
 
 def test_missing_weights_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="has no config.json, weights.th, vocabulary: unpack radgraph-xl.tar.gz"):
-        extras.load(params(radgraph=str(tmp_path)), device=CPU)
+        extras.load(params(radgraph=str(tmp_path)), device="cpu")
     with pytest.raises(ValueError, match="no folder with the config.json of a BERT"):
-        extras.load(params(bertscore=str(tmp_path)), device=CPU)
+        extras.load(params(bertscore=str(tmp_path)), device="cpu")
 
 
 def test_bertscore_is_the_greedy_match_of_token_vectors():
@@ -80,7 +78,7 @@ def test_bertscore_is_the_greedy_match_of_token_vectors():
 
     folder = packaged_folder()
     references, hypotheses = ["the heart is large .", "no effusion .", "stable"], ["heart size is large .", "clear", ""]
-    found = extras.load(params(bertscore=str(folder)), device=CPU)["BERTScore"](references, hypotheses)
+    found = extras.load(params(bertscore=str(folder)), device="cpu")["BERTScore"](references, hypotheses)
     tokenizer, bert = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
     @torch.inference_mode()

@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from xpronet.common.devices import choose
 from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import cleaned_reports
@@ -96,7 +95,7 @@ def score(sides: Sequence[Side], params: Path) -> tuple[str, list[list[str]], li
         params: parameter file with the groups `reports` and `labels`.
     """
     keys = read(Keys, params)
-    name, classes = labeller.load(keys.labels, device=choose("auto"))
+    name, classes = labeller.load(keys.labels, device="auto")
 
     @cache
     def label(texts: tuple[str, ...]) -> np.ndarray:

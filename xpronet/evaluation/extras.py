@@ -9,32 +9,42 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from xpronet.evaluation.params import EvaluateParams
+
+if TYPE_CHECKING:
+    import torch
 
 Scorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # N references, N hypotheses -> (N,)
 
 RADGRAPH = "radgraph-xl"
 
 
-def load(params: EvaluateParams, *, device: torch.device) -> dict[str, Scorer]:
+def load(params: EvaluateParams, *, device: str) -> dict[str, Scorer]:
     """The extra scores that the parameters ask for, by name; none of them by default.
+
+    Args:
+        device: as `runtime.device` names it.
 
     Raises:
         ValueError: one line: a package or its weights are missing.
     """
+    if params.radgraph is None and params.bertscore is None:
+        return {}
+    from xpronet.common.devices import choose  # PyTorch, which costs seconds
+
     scorers: dict[str, Scorer] = {}
     if params.radgraph is not None:
-        scorers["RadGraph_F1"] = radgraph_f1(params.radgraph, device=device)
+        scorers["RadGraph_F1"] = radgraph_f1(params.radgraph, device=choose(device))
     if params.bertscore is not None:
-        scorers["BERTScore"] = bertscore(params.bertscore, layer=params.bertscore_layer, device=device)
+        scorers["BERTScore"] = bertscore(params.bertscore, layer=params.bertscore_layer, device=choose(device))
     return scorers
 
 
-def radgraph_f1(folder: str | Path, *, device: torch.device) -> Scorer:
+def radgraph_f1(folder: str | Path, *, device: "torch.device") -> Scorer:
     """F1 of the entities of a report and whether they have relations (Delbrouck et al., 2022: reward "partial")."""
     weights = Path(folder) / RADGRAPH
     missing = [name for name in ("config.json", "weights.th", "vocabulary") if not (weights / name).exists()]
@@ -61,7 +71,7 @@ def radgraph_f1(folder: str | Path, *, device: torch.device) -> Scorer:
     return lambda references, hypotheses: np.array(scorer(refs=list(references), hyps=list(hypotheses))[1], np.float64)
 
 
-def bertscore(folder: str | Path, *, layer: int | None = None, device: torch.device) -> Scorer:
+def bertscore(folder: str | Path, *, layer: int | None = None, device: "torch.device") -> Scorer:
     """F1 of BERTScore (Zhang et al., 2020) with the vectors of a BERT's layer; not rescaled, without idf.
 
     A pair with an empty text has 0.

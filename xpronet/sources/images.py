@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from torchvision.transforms import functional as F
 
 from xpronet.sources.dicom import is_dicom, read_dicom
 
@@ -34,10 +33,16 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W) uint8 -> shorter side `size`, Resize(size) of torchvision on a PIL image."""
-    return np.asarray(F.resize(Image.fromarray(image), size))
+    """(H, W) uint8 -> shorter side `size`, as Resize(size) of torchvision, which rounds the longer one down."""
+    height, width = image.shape
+    shorter = min(height, width)
+    return _resize(image, width * size // shorter, height * size // shorter)
 
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W) uint8 -> (size, size), aspect ratio ignored, Resize((size, size)) of torchvision on a PIL image."""
-    return np.asarray(F.resize(Image.fromarray(image), [size, size]))
+    """(H, W) uint8 -> (size, size), aspect ratio ignored, as Resize((size, size)) of torchvision."""
+    return _resize(image, size, size)
+
+
+def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
