@@ -14,6 +14,7 @@ from stages.stage import run
 from xpronet.classifier.calibration import quality
 from xpronet.common.files import replacing, write_json
 from xpronet.common.params import RuntimeParams, Strict, read
+from xpronet.common.resumable import forget_unfinished
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
@@ -94,6 +95,7 @@ def main() -> None:
             write_json(f"metrics/details/{split}.json", details)
             write_per_study(f"data/scores/{split}.tsv", chosen, table)
             reliability_diagrams(f"metrics/figures/reliability_{split}.png", labels, probabilities, split=split)
+    forget_unfinished("data")
 
 
 def floors_of(

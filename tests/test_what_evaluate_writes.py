@@ -39,6 +39,7 @@ from xpronet.labels import rules
 from xpronet.labels.conditions import pseudo_labels
 
 SOURCES = ("predicted", "reference", "none")
+LEFT = ("data/.chexbert.unfinished.npy", "data/prepared/.images.unfinished.u8", "data/features/.visual.unfinished.json")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,8 @@ def evaluated(tmp_path_factory):
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
         for name in ("flipped", "textual"):
             Path(f"data/features/{name}.npy").unlink()
+        for name in LEFT:
+            Path(name).touch()
         pictures = {}
         patch.setattr(
             "stages.evaluate.reliability_diagrams",
@@ -86,6 +89,12 @@ def predictions(made) -> dict[str, dict[str, dict]]:
         lines = [json.dumps(records[id]) + "\n" for id in made.ids(split)[::-1]]
         (made.folder / f"data/predictions/{split}.jsonl").write_text("".join(lines))
     return records
+
+
+def test_what_killed_runs_have_left_is_gone_at_the_end(evaluated):
+    """A stage whose results DVC then took from its run cache never came back for it."""
+    assert not [name for name in LEFT if (evaluated.made.folder / name).exists()]
+    assert (evaluated.made.folder / "data/features/visual.npy").exists()
 
 
 def label(texts: list[str]) -> np.ndarray:

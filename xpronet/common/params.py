@@ -48,7 +48,7 @@ class RuntimeParams(Strict):
     device: Literal["auto", "cpu", "cuda", "mps"]
     """Where tensors live; auto takes cuda, then mps, then cpu. The same bytes again are promised on a CPU only."""
     workers: Annotated[int, Field(ge=0)]
-    """Processes that load data; 0: none but the main one, and packing on all cores."""
+    """Processes that pack images and load batches; 0: the main one loads, and all cores pack."""
     processes: Count
     """Processes that extract features, each on a GPU of its own or on its share of the cores."""
     batch_size: Count

@@ -48,3 +48,12 @@ class Pieces:
             part.replace(path)
         for path in (self._done, self._key):
             path.unlink()
+
+
+def forget_unfinished(folder: str | Path) -> None:
+    """Remove what killed runs have left below `folder`, for the end of a run, when every result is whole.
+
+    A stage whose results DVC then took from its run cache never came back for it.
+    """
+    for path in Path(folder).rglob(".*.unfinished*"):
+        path.unlink()
