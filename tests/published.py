@@ -17,8 +17,21 @@ from safetensors.torch import load_file
 
 from xpronet.model.checkpoint import load_official
 from xpronet.model.losses import Objective
+from xpronet.training.params import TrainParams
 
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
+RECIPE = TrainParams(
+    epochs=30,
+    batch_size=16,
+    lr_visual=1e-3,
+    lr=2e-3,
+    lr_decay=0.8,
+    lr_step=10,
+    weight_decay=5e-5,
+    precision="float32",
+    val_beam_size=3,
+    val_max_length=60,
+)
 
 # Limits in float32 as the fixtures' README gives them; float64 has one for all.
 FEATURES, LOG_PROBABILITIES, LOSSES, GRADIENTS, SEQUENCES = 5e-5, 1e-4, 1e-6, 1e-3, 2e-4

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.published import RECIPE
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training.loop import train
-from xpronet.training.params import TrainParams
 
 SIZES = {"d_model": 32, "d_ff": 32, "heads": 4, "layers": 2, "n_prototypes": 4, "d_prototype": 20, "gamma": 4}
 CONFIG = ModelConfig(vocab_size=30, backbone="resnet18", **SIZES)
@@ -92,18 +92,7 @@ def trained(dataset, seed: int) -> dict[str, bytes]:
     """The bytes of each tensor of a network after two epochs of training, as the train stage does it."""
     torch.manual_seed(seed)
     model = XProNet(CONFIG)
-    params = TrainParams(
-        epochs=2,
-        batch_size=3,
-        lr_visual=1e-3,
-        lr=1e-3,
-        lr_decay=0.8,
-        lr_step=1,
-        weight_decay=0.0,
-        precision="float32",
-        val_beam_size=3,
-        val_max_length=60,
-    )
+    params = RECIPE.model_copy(update={"epochs": 2, "batch_size": 3, "lr": 1e-3, "lr_step": 1, "weight_decay": 0.0})
     train(
         model,
         dataset(seed),

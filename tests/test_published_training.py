@@ -11,6 +11,7 @@ from tests.published import (
     FLOAT64,
     GRADIENTS,
     OBJECTIVE,
+    RECIPE,
     Tiny,
     close,
     committed_set,
@@ -22,20 +23,8 @@ from xpronet.model.checkpoint import our_key
 from xpronet.model.losses import training_losses
 from xpronet.model.xpronet import XProNet
 from xpronet.training.loop import decay, optimiser, step
-from xpronet.training.params import TrainParams
 
-PARAMS = TrainParams(
-    epochs=30,
-    batch_size=8,
-    lr_visual=1e-3,
-    lr=2e-3,
-    lr_decay=0.8,
-    lr_step=10,
-    weight_decay=5e-5,
-    precision="float32",
-    val_beam_size=3,
-    val_max_length=60,
-)
+PARAMS = RECIPE.model_copy(update={"batch_size": 8})
 
 
 def trained(tiny: Tiny, steps: int, eps: float | None = None) -> tuple[XProNet, list[dict], dict]:

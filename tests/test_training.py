@@ -5,42 +5,29 @@ import pytest
 import torch
 from torch import nn
 
+from tests.published import RECIPE
 from tests.recorded import Studies
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, Output, XProNet
 from xpronet.training.loop import decay, optimiser, selection_score, train
-from xpronet.training.params import TrainParams
-
-PARAMS = TrainParams(
-    epochs=30,
-    batch_size=16,
-    lr_visual=1e-3,
-    lr=2e-3,
-    lr_decay=0.8,
-    lr_step=10,
-    weight_decay=5e-5,
-    precision="float32",
-    val_beam_size=3,
-    val_max_length=60,
-)
 
 
 def test_two_rates_and_the_published_adam():
     model = XProNet(ModelConfig(vocab_size=5, backbone="resnet18", d_model=16, heads=4, layers=1, d_prototype=8))
-    adam = optimiser(model, PARAMS)
+    adam = optimiser(model, RECIPE)
     visual, rest = adam.param_groups
     assert {id(p) for p in visual["params"]} == {id(p) for p in model.visual.parameters()}
     assert len(visual["params"]) + len(rest["params"]) == len(list(model.parameters()))
     assert (visual["lr"], rest["lr"]) == (1e-3, 2e-3)
     expected = {"betas": (0.9, 0.98), "eps": 1e-9, "weight_decay": 5e-5, "amsgrad": True}
     assert {key: rest[key] for key in expected} == expected
-    decaying = optimiser(model, PARAMS.model_copy(update={"weight_decay": 0.25}))
+    decaying = optimiser(model, RECIPE.model_copy(update={"weight_decay": 0.25}))
     assert [group["weight_decay"] for group in decaying.param_groups] == [0.25, 0.25]
     assert isinstance(adam, torch.optim.Adam) and not isinstance(adam, torch.optim.AdamW)
 
 
 def test_rates_step_down_by_epoch():
-    assert [decay(epoch, PARAMS) for epoch in (0, 9, 10, 20)] == pytest.approx([1, 1, 0.8, 0.64])
+    assert [decay(epoch, RECIPE) for epoch in (0, 9, 10, 20)] == pytest.approx([1, 1, 0.8, 0.64])
 
 
 def test_epochs_are_chosen_by_the_published_sum():
@@ -51,7 +38,7 @@ def test_epochs_are_chosen_by_the_published_sum():
 
 NATS = (1.0, 2.0, 4.0, 8.0, 16.0)  # what the cross-entropy of each study starts from
 RATES = {"lr_visual": 1e-3, "lr": 3e-3, "lr_decay": 0.5, "lr_step": 1, "weight_decay": 0.0}
-LOOP = PARAMS.model_copy(update={"epochs": 7, "batch_size": 2, **RATES})
+LOOP = RECIPE.model_copy(update={"epochs": 7, "batch_size": 2, **RATES})
 SCORES = [  # BLEU_4, BLEU_1, METEOR; the published sum is 0, .434, .3, .297, .335, .434, .566
     (0.0, 0.0, 0.0),
     (0.2, 0.1, 0.3),
