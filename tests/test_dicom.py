@@ -174,6 +174,31 @@ def test_broken_files_are_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged tags
+@pytest.mark.parametrize("suffix", [".dcm", ".png", ".jpg"])
+def test_whatever_is_damaged_the_file_is_named(tmp_path, suffix):
+    """Cut anywhere, or with any byte changed: an image, or one line; never an error of a decoder's own."""
+    path, random = tmp_path / f"whole{suffix}", np.random.default_rng(4)
+    if suffix == ".dcm":
+        save(path, ramp(), WindowCenter="2000", WindowWidth="3000", PixelPaddingValue=7, RescaleSlope="1")
+    else:
+        Image.fromarray(ramp(8).astype(np.uint8)).save(path)
+    whole, damaged = path.read_bytes(), []
+    head = min(len(whole), 700)  # where an error is more than another grey
+    damaged += [whole[:end] for end in range(head)]
+    for place in random.integers(head, size=700):
+        damaged.append(whole[:place] + bytes([whole[place] ^ random.integers(1, 256)]) + whole[place + 1 :])
+    path, lines = tmp_path / f"damaged{suffix}", set()
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            assert read_image(path).dtype == np.uint8
+        except ValueError as error:
+            lines.add(str(error))
+    assert len(lines) > 5
+    assert all(line.startswith(f"{path}: ") and "\n" not in line for line in lines)
+
+
 @pytest.mark.parametrize("suffix", [".dcm", ".png", ".jpg"])
 def test_training_and_inference_see_the_same_pixels(tmp_path, suffix):
     """What the pack holds is what reading the file anew gives: no second way of decoding anywhere."""

@@ -28,8 +28,10 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ValueError(f"{path}: no such image") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image that Pillow can read (PNG, JPEG or DICOM expected)") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # truncated, broken chunk, absurd size
-        raise ValueError(f"{path}: broken image: {error}") from None
+    except Exception as error:  # noqa: BLE001  # of damaged bytes decoders make errors of every class
+        text = " ".join(str(error).split()) or type(error).__name__
+        text = text if len(text) < 200 else f"{text[:200]}…"
+        raise ValueError(f"{path}: {'' if isinstance(error, ValueError) else 'broken image: '}{text}") from None
 
 
 def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
