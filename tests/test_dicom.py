@@ -4,6 +4,7 @@ import gdcm
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -18,6 +19,10 @@ from xpronet.sources.images import read_image
 from xpronet.sources.pack_writer import pack_image, write_pack
 
 RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)  # black at the upper left, white at the lower right
+
+
+def ramp(bits=12):
+    return np.rint(RAMP * (2**bits - 1))
 
 
 def save(path, stored, *, bits=12, signed=False, syntax=ExplicitVRLittleEndian, preamble=True, **tags):
@@ -48,10 +53,6 @@ def save(path, stored, *, bits=12, signed=False, syntax=ExplicitVRLittleEndian, 
         del data.file_meta
         data.save_as(path, implicit_vr=True, little_endian=True)
     return path
-
-
-def ramp(bits=12):
-    return np.rint(RAMP * (2**bits - 1))
 
 
 def near(found, expected, limit=1):
@@ -94,10 +95,74 @@ def test_windows(tmp_path, function):
     near(found, expected)
 
 
+@pytest.mark.parametrize("polarity", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("tags", [{}, {"WindowCenter": "1725", "WindowWidth": "2550"}])
+def test_a_slope_below_zero_turns_the_values_over(tmp_path, tags, polarity):
+    """The window lies over what slope and intercept give, 3000 - 10 v here: the brightest is where v is 0."""
+    tags |= {"RescaleSlope": "-10", "RescaleIntercept": "3000", "PhotometricInterpretation": polarity}
+    found = read_image(save(tmp_path / "a.dcm", ramp(8), bits=8, **tags))
+    near(found, RAMP if polarity == "MONOCHROME1" else 1 - RAMP)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"RescaleIntercept": "-1000"}, (ramp() - 1500) / 1000 + 0.5),
+        ({"RescaleSlope": "2", "RescaleIntercept": None}, (2 * ramp() - 500) / 1000 + 0.5),
+        ({"RescaleSlope": None, "RescaleIntercept": None}, (ramp() - 500) / 1000 + 0.5),
+        ({"WindowWidth": None}, RAMP),
+        ({"VOILUTSequence": [Dataset()]}, (ramp() - 500) / 1000 + 0.5),
+    ],
+)
+def test_parts_that_are_missing_or_empty_change_nothing(tmp_path, tags, expected):
+    """A slope of 1, an intercept of 0, no window, no table."""
+    path = save(tmp_path / "a.dcm", ramp(), WindowCenter="500", WindowWidth="1000", VOILUTFunction="LINEAR_EXACT")
+    data = dcmread(path)
+    for name, value in tags.items():
+        setattr(data, name, value)
+    data.save_as(path)
+    near(read_image(path), expected.clip(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"RescaleSlope": "0", "RescaleIntercept": "5"}, "RescaleSlope 0 makes all pixels the same"),
+        ({"WindowCenter": "5", "WindowWidth": "0"}, "WindowWidth 0 is too small"),
+        ({"WindowCenter": "5", "WindowWidth": "9", "VOILUTFunction": "LOG"}, "VOILUTFunction LOG is none of"),
+    ],
+)
+def test_a_transform_that_shows_nothing_is_a_line(tmp_path, tags, message):
+    with pytest.raises(ValueError, match=f"a.dcm: {message}"):
+        read_image(save(tmp_path / "a.dcm", ramp(), **tags))
+
+
+def table(values, first, bits) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = [len(values), first, bits], np.asarray(values).astype("<u2").tobytes()
+    return item
+
+
+def test_a_window_lies_over_what_the_modality_s_table_gives(tmp_path):
+    """Also where it begins below the lowest value of the table."""
+    tables = [table(np.arange(4095, -1, -1), 0, 12)]
+    tags = {"ModalityLUTSequence": tables, "WindowCenter": "2048", "WindowWidth": "8192"}
+    found = read_image(save(tmp_path / "a.dcm", ramp(), VOILUTFunction="LINEAR_EXACT", **tags))
+    near(found, (1 - RAMP) / 2 + 0.25)
+
+
+def test_a_table_of_8_bits_and_one_after_a_slope_below_zero(tmp_path):
+    """Tables are looked up at the rescaled value, beyond their ends at the end."""
+    eight = [table(np.arange(4096) // 16, 0, 8)]
+    near(read_image(save(tmp_path / "a.dcm", ramp(), VOILUTSequence=eight)), RAMP)
+    turned = {"RescaleSlope": "-100", "RescaleIntercept": "204750"}  # 204750 down to -204750
+    found = read_image(save(tmp_path / "b.dcm", ramp(), VOILUTSequence=[table(range(4096), 0, 12)], **turned))
+    near(found, ((204750 - 100 * ramp()) / 4095).clip(0, 1))
+
+
 def test_a_look_up_table_comes_before_a_window(tmp_path):
-    table = Dataset()
-    table.LUTDescriptor, table.LUTData = [4096, 0, 16], np.arange(65535, -1, -16).astype("<u2").tobytes()
-    path = save(tmp_path / "a.dcm", ramp(), VOILUTSequence=[table], WindowCenter="10", WindowWidth="10")
+    tables = [table(np.arange(65535, -1, -16), 0, 16)]
+    path = save(tmp_path / "a.dcm", ramp(), VOILUTSequence=tables, WindowCenter="10", WindowWidth="10")
     near(read_image(path), 1 - RAMP, limit=2)
 
 
@@ -138,10 +203,11 @@ def test_content_tells_a_dicom_file_not_its_name(tmp_path):
     near(read_image(save(tmp_path / "old.dcm", ramp(), preamble=False)), RAMP)  # no preamble: by its name
 
 
-def test_a_secondary_capture_in_colour_is_its_grey(tmp_path):
-    grey = np.repeat(ramp(8)[..., None], 3, axis=2)
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_secondary_capture_in_colour_is_its_grey(tmp_path, bits):
+    grey = np.repeat(ramp(bits)[..., None], 3, axis=2)
     tags = {"PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
-    near(read_image(save(tmp_path / "a.dcm", grey, bits=8, **tags)), RAMP)
+    near(read_image(save(tmp_path / "a.dcm", grey, bits=bits, **tags)), RAMP)
 
 
 @pytest.mark.parametrize(

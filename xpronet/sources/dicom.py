@@ -1,10 +1,11 @@
 """Radiographs from DICOM: the pixels as a viewer would show them, black where the patient attenuates least.
 
-Stored values go through the modality transform, the VOI transform (a look-up table before a window, the first of
-several), and the polarity of the photometric interpretation. Padding is black.
+Stored values go through the modality transform (a look-up table or slope and intercept), the VOI transform (a look-up
+table before a window, the first of several), and the polarity of the photometric interpretation. Padding is black.
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,12 @@ def read_dicom(path: str | Path) -> np.ndarray:
             stored = data.pixel_array
         except NotImplementedError as error:
             raise ValueError(f"no decoder for this compression ({error}): {INSTALL}") from None
+        bits = data.BitsStored
         if data.PhotometricInterpretation == "PALETTE COLOR":
             stored = apply_color_lut(stored, data)
+            bits = 8 * stored.dtype.itemsize
         if stored.ndim == 3:  # a secondary capture in colour
-            deep = stored.dtype.itemsize > 1
-            return np.asarray(Image.fromarray((stored >> 8 if deep else stored).astype(np.uint8)).convert("L"))
+            return np.asarray(Image.fromarray((stored >> max(bits - 8, 0)).astype(np.uint8)).convert("L"))
         return _shown(stored, data)
 
 
@@ -76,27 +78,71 @@ def _refused(data: Any) -> str | None:
 
 def _shown(stored: np.ndarray, data: Any) -> np.ndarray:
     """Stored values (H, W) -> display values (H, W) uint8."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
     padding = _padding(stored, data)
-    values = apply_modality_lut(stored, data)
-    if data.get("VOILUTSequence"):
-        low, high = 0, 2 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        values = apply_voi_lut(values, data, prefer_lut=True)
-    elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
-        # What lies far outside the window tells the ends of its range.
-        ends = np.array([[-1e9, 1e9]]) if "ModalityLUTSequence" not in data else np.array([[0, 65535]])
-        low, high = apply_voi_lut(ends, data, prefer_lut=False)[0]
-        values = apply_voi_lut(values.astype(np.float64), data, prefer_lut=False)
+    values = _rescaled(stored, data)
+    voi = data.VOILUTSequence[0] if data.get("VOILUTSequence") else {}
+    if "LUTDescriptor" in voi and "LUTData" in voi:
+        table, bits = _table(voi, data)
+        shown = table(values) / (2**bits - 1)
+    elif _first(data, "WindowWidth") is not None and _first(data, "WindowCenter") is not None:
+        shown = _windowed(values, data)
     else:
         kept = values[~padding]
         low, high = (kept.min(), kept.max()) if kept.size else (0, 1)
-    shown = ((values.astype(np.float64) - low) / max(float(high) - float(low), 1e-9)).clip(0, 1)
+        shown = (values - low) / max(high - low, 1e-9)
+    shown = shown.clip(0, 1)
     # PresentationLUTShape INVERSE goes with MONOCHROME1 in the standard: it says the same, not twice.
     if data.PhotometricInterpretation == "MONOCHROME1" or data.get("PresentationLUTShape") == "INVERSE":
         shown = 1 - shown
     shown[padding] = 0
     return np.rint(shown * 255).astype(np.uint8)
+
+
+def _rescaled(stored: np.ndarray, data: Any) -> np.ndarray:
+    """The modality transform (PS3.3 C.11.1): stored values (H, W) -> float64."""
+    if data.get("ModalityLUTSequence"):
+        return _table(data.ModalityLUTSequence[0], data)[0](stored)
+    slope, intercept = _first(data, "RescaleSlope"), _first(data, "RescaleIntercept")
+    if slope == 0:
+        raise ValueError("RescaleSlope 0 makes all pixels the same")
+    return stored * (1.0 if slope is None else slope) + (0.0 if intercept is None else intercept)
+
+
+def _windowed(values: np.ndarray, data: Any) -> np.ndarray:
+    """The window (PS3.3 C.11.2.1): values of the modality transform -> 0 where black, 1 where white."""
+    function = str(data.get("VOILUTFunction") or "LINEAR").upper()
+    center, width = _first(data, "WindowCenter"), _first(data, "WindowWidth")
+    if width < 1 if function == "LINEAR" else width <= 0:
+        raise ValueError(f"WindowWidth {width:g} is too small for a window of function {function}")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - center) / width))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    elif function != "LINEAR_EXACT":
+        raise ValueError(f"VOILUTFunction {function} is none of LINEAR, LINEAR_EXACT, SIGMOID")
+    return (values - center) / width + 0.5 if width else (values > center).astype(float)
+
+
+def _table(item: Any, data: Any) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """A look-up table, and the bits of what it gives; values beyond its ends become those of its ends."""
+    entries, first, bits = item.LUTDescriptor
+    table = item.LUTData
+    if isinstance(table, bytes):
+        little = data.original_encoding[1] is not False
+        narrow = len(table) < 2 * (entries or 2**16)
+        table = np.frombuffer(table, np.uint8 if narrow else "<u2" if little else ">u2")
+    table = np.asarray(table, np.float64)[: entries or 2**16]
+    return lambda values: table[np.rint(values.astype(np.float64) - first).clip(0, len(table) - 1).astype(int)], bits
+
+
+def _first(data: Any, name: str) -> float | None:
+    """The first value of an element; None where it is absent or empty."""
+    from pydicom.multival import MultiValue
+
+    value = data.get(name)
+    if isinstance(value, MultiValue):
+        value = value[0] if value else None
+    return None if value in (None, "") else float(value)
 
 
 def _padding(stored: np.ndarray, data: Any) -> np.ndarray:
