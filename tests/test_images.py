@@ -73,6 +73,21 @@ def test_sixteen_bits_keep_their_order(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("suffix", "limit"), [("png", 0), ("jpg", 12)])
+def test_a_picture_stands_as_its_orientation_says(tmp_path, suffix, limit, orientation):
+    """EXIF's eight ways to hold a camera: how the stored rows and columns become an upright picture."""
+    upright = picture()
+    turns = {3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}  # quarters to the left that store it so; even ways mirror it first
+    stored = np.rot90(np.fliplr(upright) if orientation in (2, 4, 5, 7) else upright, turns.get(orientation, 0))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / f"a.{suffix}", exif=exif, **{"quality": 95} if suffix == "jpg" else {})
+    found = read_image(tmp_path / f"a.{suffix}")
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).max() <= limit
+
+
 def broken_folder(folder):
     Image.fromarray(picture()).save(folder / "good.png")
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:3000])

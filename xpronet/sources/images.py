@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from xpronet.sources.dicom import is_dicom, read_dicom
 
@@ -21,6 +21,7 @@ def read_image(path: str | Path) -> np.ndarray:
             return read_dicom(path)
         with Image.open(path) as image:
             image.draft("L", image.size)  # JPEG decodes straight to grey
+            ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I;16") or image.mode == "I":
                 return (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)  # 16 bits to 8
             return np.asarray(image.convert("L"))
