@@ -1,5 +1,8 @@
 """What the model sees is what the published transforms make of the original; broken files are named."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from xpronet.data.pack import ImagePack, normalise
-from xpronet.sources.images import read_image
+from xpronet.sources.images import decode, read_image
 from xpronet.sources.pack_writer import pack_image, write_pack
 
 
@@ -71,6 +74,71 @@ def test_sixteen_bits_keep_their_order(tmp_path):
     image = picture()
     Image.fromarray(image.astype(np.uint16) * 257).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
+
+
+def save_with_sbit(path, values, bits):
+    """A grey PNG of 16 bits that says how many of them are significant."""
+    Image.fromarray(values).save(path)
+    data, chunk = path.read_bytes(), b"sBIT" + bytes([bits])
+    head = 8 + 25  # signature and IHDR
+    path.write_bytes(data[:head] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[head:])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_sixteen_bits_that_hold_fewer_keep_their_greys(tmp_path, bits, suffix):
+    """A detector of 12 bits gives 4095 for white: greys from 0 to 255 all the same."""
+    image = picture().copy()
+    image[0, 0] = 255
+    Image.fromarray(image.astype(np.uint16) << bits - 8).save(tmp_path / f"a.{suffix}")
+    found = decode(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(found.pixels, image)
+    assert found.note == (f"values of {bits} bits in a deeper file, shown in the whole range of grey" * (bits < 16))
+
+
+@pytest.mark.parametrize(
+    ("largest", "says", "bits"),
+    [(900, 12, 12), (4095, 12, 12), (65520, 12, 16), (900, 16, 16), (900, 3, 10), (4096, 10, 16)],
+)
+def test_what_a_png_says_of_its_bits_comes_before_the_range(tmp_path, largest, says, bits):
+    """A dark picture of a deep detector stays dark; values that are spread over 16 bits, as the standard wants, too."""
+    values = np.linspace(0, largest, 600).astype(np.uint16).reshape(20, 30)
+    save_with_sbit(tmp_path / "a.png", values, says)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), values >> bits - 8)
+
+
+def test_full_range_and_signed_values(tmp_path):
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), values >> 8)
+    Image.fromarray(values[:16].astype(np.int32) - 2048).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values[:16] >> 4)
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "b.png")
+    assert decode(tmp_path / "b.png").note == "" and not read_image(tmp_path / "b.png").any()
+
+
+def test_pixels_whose_white_nobody_knows_are_a_line(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif: its pixels are fractions"):
+        read_image(tmp_path / "a.tif")
+    for largest in (4095, 65535):  # Pillow has no colour of 16 bits: it keeps the high bytes
+        write_deep_colour(tmp_path / f"{largest}.png", np.linspace(0, largest, 48).astype(">u2"))
+    with pytest.raises(ValueError, match=r"4095\.png: colour of 16 bits with values of fewer"):
+        read_image(tmp_path / "4095.png")
+    assert read_image(tmp_path / "65535.png").max() > 240
+
+
+def write_deep_colour(path, values):
+    """A PNG of 4 x 4 pixels in colour of 16 bits, by hand."""
+    rows = b"".join(b"\0" + row.tobytes() for row in values.reshape(4, 12))
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -137,6 +137,21 @@ def test_an_interrupted_run_continues_to_the_same_bytes(folder, tmp_path, monkey
     assert content(tmp_path / "o") == content(tmp_path / "whole")
 
 
+def test_what_decoding_assumed_is_said_once_with_the_count(folder, tmp_path, caplog, monkeypatch):
+    """Of all images, those of an interrupted run too; the index does not keep it."""
+    pack(folder, tmp_path / "p")
+    for n in (1, 4, 11):
+        values = np.asarray(Image.open(folder / f"{n}.png")).astype(np.uint16)
+        Image.fromarray(values << 4).save(folder / f"{n}.png")
+    interrupted(monkeypatch, folder, tmp_path / "o", after=7)
+    with caplog.at_level("INFO"):
+        pack(folder, tmp_path / "o", workers=2)
+    assert [line for line in caplog.messages if "bits" in line] == [
+        "pack: 3 images: values of 12 bits in a deeper file, shown in the whole range of grey"
+    ]
+    assert content(tmp_path / "o") == content(tmp_path / "p")
+
+
 def test_an_interrupted_run_is_not_continued_for_another_pack(folder, tmp_path, monkeypatch):
     """Other studies, sizes or pixels: what is there already would be wrong."""
     interrupted(monkeypatch, folder, tmp_path / "o", after=7)

@@ -22,13 +22,13 @@ class Packed:
     train: np.ndarray | None  # (H, W) uint8, shorter side `resize`; train split only
     size: tuple[int, int]  # height and width of the original
     sha256: str  # of the original's size and pixels: the same picture in another file or format has the same
+    note: str = ""  # what decoding had to assume
 
 
-def pack_image(image: np.ndarray, *, resize: int, crop: int, train: bool) -> Packed:
-    content = hashlib.sha256(f"{image.shape}".encode() + image.tobytes())
-    return Packed(
-        resize_square(image, crop), resize_shorter(image, resize) if train else None, image.shape, content.hexdigest()
-    )
+def pack_image(image: np.ndarray, *, resize: int, crop: int, train: bool, note: str = "") -> Packed:
+    content = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+    small = resize_shorter(image, resize) if train else None
+    return Packed(resize_square(image, crop), small, image.shape, content, note)
 
 
 class PackWriter:
@@ -36,8 +36,8 @@ class PackWriter:
 
     The index is text: a JSON object with `resize` and `crop`, then a JSON list per image: offset of the square; offset,
     height and width of the train version or three zeros; height, width and SHA-256 of the original. The unfinished
-    index has a `key` in its first line, a stamp at the end of each list, and a text in place of the list where an image
-    is broken.
+    index has a `key` in its first line, note and stamp at the end of each list, and a text in place of the list where
+    an image is broken.
     """
 
     def __init__(self, pixels: str | Path, index: str | Path, *, resize: int, crop: int, key: str):
@@ -92,7 +92,7 @@ class PackWriter:
         """The next image, or why it is broken. Pixels are written at once, before the journal says so."""
         row = image
         if isinstance(image, Packed):
-            row = [self._offset, 0, 0, 0, *image.size, image.sha256, stamp]
+            row = [self._offset, 0, 0, 0, *image.size, image.sha256, image.note, stamp]
             self._write(image.square)
             if image.train is not None:
                 row[1:4] = [self._offset, *image.train.shape]
@@ -109,7 +109,7 @@ class PackWriter:
     def finish(self) -> None:
         """Move both files to their places; broken images are left out."""
         with replacing(self._index) as beside, open(beside, "w", encoding="utf-8") as file:
-            for line in (self._head, *(row[:-1] for row in self.rows if isinstance(row, list))):
+            for line in (self._head, *(row[:-2] for row in self.rows if isinstance(row, list))):
                 file.write(f"{json.dumps(line)}\n")
         os.replace(self._part, self._pixels)
         self._journal.unlink()

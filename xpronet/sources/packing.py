@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from xpronet.common.files import raise_all
 from xpronet.common.progress import track
 from xpronet.data.studies import Study
-from xpronet.sources.images import read_image
+from xpronet.sources.images import Picture, decode
 from xpronet.sources.pack_writer import Packed, PackWriter, pack_image
 from xpronet.sources.phantom import source
 
@@ -33,8 +31,8 @@ class Reader(Protocol):
     def key(self) -> str:
         """What decides which pixels `read` returns."""
 
-    def read(self, study: Study, view: int) -> np.ndarray:
-        """(H, W) uint8; ValueError where it cannot be read."""
+    def read(self, study: Study, view: int) -> Picture:
+        """ValueError where it cannot be read."""
 
     def stamp(self, study: Study, view: int) -> Any:
         """Changes when the pixels do, without reading them."""
@@ -50,11 +48,11 @@ class Folder:
     def key(self) -> str:
         return str(self.path)
 
-    def read(self, study: Study, view: int) -> np.ndarray:
+    def read(self, study: Study, view: int) -> Picture:
         path = self.path / study.image_path[view]
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise ValueError(f"{path}: leads out of the image folder")
-        return read_image(path)
+        return decode(path)
 
     def stamp(self, study: Study, view: int) -> Any:
         try:
@@ -76,9 +74,9 @@ class Phantom:
     def key(self) -> str:
         return f"phantom of seed {self.seed}, {self.size} pixels"
 
-    def read(self, study: Study, view: int) -> np.ndarray:
+    def read(self, study: Study, view: int) -> Picture:
         phantom = self.drawn[study.id]
-        return source.draw(phantom, phantom.views[view], size=self.size)
+        return Picture(source.draw(phantom, phantom.views[view], size=self.size))
 
     def stamp(self, study: Study, view: int) -> Any:
         return None
@@ -149,6 +147,8 @@ def pack_studies(
             raise_all("images", problems)
         if not kept:
             raise ValueError(f"images: none of {len(views)} can be read, the first: {problems[0]}")
+        for note, count in Counter(row[-2] for row in writer.rows if isinstance(row, list) and row[-2]).items():
+            logger.info("pack: %d images: %s", count, note)
         writer.finish()
     return kept, problems
 
@@ -165,7 +165,8 @@ class _Pack:
             image = self.reader.read(study, view)
         except ValueError as error:
             return str(error)
-        return pack_image(image, resize=self.resize, crop=self.crop, train=study.split == "train")
+        train = study.split == "train"
+        return pack_image(image.pixels, resize=self.resize, crop=self.crop, train=train, note=image.note)
 
 
 def _key(studies: Sequence[Study], reader: Reader, broken: str) -> str:
