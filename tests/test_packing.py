@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,24 @@ def test_pictures_come_out_of_an_archive_under_the_wanted_names_only(folder, tmp
     assert written == {"0.png", "er/3.png", "escape.png"}
     assert not (tmp_path.parent / "escape.png").exists()
     np.testing.assert_array_equal(read_image(out / "0.png"), read_image(folder / "0.png"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("named", "written"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_found_in_either_spelling(folder, tmp_path, named, written, packed):
+    """A Mac's file names take accents apart; an annotation may be from elsewhere."""
+    named, written = (unicodedata.normalize(form, "séance/Müller.png") for form in (named, written))
+    images = tmp_path / "accents"
+    if packed:
+        path = archive(tmp_path / "images.tar", {f"all/{written}": (folder / "0.png").read_bytes()})
+        archives.extract(path, {named}, images)
+    else:
+        (images / written).parent.mkdir(parents=True)
+        shutil.copy(folder / "0.png", images / written)
+    pack(images, tmp_path / "o", [Study("S", "train", "x", (named,))])
+    pack(folder, tmp_path / "p", [Study("S", "train", "x", ("0.png",))])
+    assert content(tmp_path / "o") == content(tmp_path / "p")
+    assert Folder(images).stamp(Study("S", "train", "x", (named,)), 0) is not None
 
 
 def test_what_is_out_of_the_archive_already_stays(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+import unicodedata
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -26,20 +27,24 @@ def extract(archive: str | Path, wanted: Collection[str], folder: str | Path) ->
         ValueError: no such file, or not a whole archive.
     """
     _empty_unless_of(archive, Path(folder))
-    left = {name for name in wanted if not (Path(folder) / name).is_file()}
+    left = {_spelled(name): name for name in wanted if not (Path(folder) / name).is_file()}
     depths = sorted({name.count("/") + 1 for name in left})
     try:
         with tarfile.open(archive) as members:
             for member in members if left else ():
-                parts = member.name.split("/")
+                parts = _spelled(member.name).split("/")
                 name = next((tail for depth in depths if (tail := "/".join(parts[-depth:])) in left), None)
                 if name is None or not member.isfile() or member.size > LARGEST_IMAGE:
                     continue
-                with replacing(Path(folder) / name) as beside, open(beside, "wb") as file:
+                with replacing(Path(folder) / left.pop(name)) as beside, open(beside, "wb") as file:
                     shutil.copyfileobj(members.extractfile(member), file)
-                left.remove(name)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{archive}: not a whole archive: {str(error).partition(chr(10))[0]}") from None
+
+
+def _spelled(name: str) -> str:
+    """One of Unicode's two spellings of an accent: archives have either."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _empty_unless_of(archive: str | Path, folder: Path) -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import os
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -49,14 +51,19 @@ class Folder:
         return str(self.path)
 
     def read(self, study: Study, view: int) -> Picture:
-        return decode(self.path / study.image_path[view])
+        return decode(self._path(study.image_path[view]))
 
     def stamp(self, study: Study, view: int) -> Any:
         try:
-            status = (self.path / study.image_path[view]).stat()
+            status = self._path(study.image_path[view]).stat()
         except OSError:
             return None
         return [status.st_size, status.st_mtime_ns]
+
+    def _path(self, name: str) -> Path:
+        """As it is named, or in the other of Unicode's two spellings of an accent: file systems change it in copying."""
+        spellings = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+        return self.path / next((each for each in spellings if os.path.exists(self.path / each)), name)
 
 
 @dataclass(frozen=True)
