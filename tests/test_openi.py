@@ -56,6 +56,19 @@ def test_a_report_has_its_sections_terms_and_images(tmp_path):
     assert report.image_ids == ("CXR7_IM-0042-1001", "CXR7_IM-0042-2001")
 
 
+def test_a_section_is_all_of_its_text(tmp_path):
+    """What stands in italics and after it, and what stands in a second section of the name."""
+    marked = xml(findings="Heart <b>normal</b>. Lungs <i>are</i> clear.").replace("Nothing acute.", "")
+    again = '<AbstractText Label="Findings">No effusion.</AbstractText><AbstractText Label="IMPRESSION">Well.'
+    marked = marked.replace("</Abstract>", f"{again}</AbstractText></Abstract>").replace(
+        "lung/base", "<u>lung</u>/base"
+    )
+    (tmp_path / "7.xml").write_text(marked)
+    (report,) = read_reports(tmp_path)
+    assert (report.findings, report.impression) == ("Heart normal. Lungs are clear. No effusion.", "Well.")
+    assert report.mesh == ("Opacity/lung/base/left",)
+
+
 def test_ids_of_odd_names(tmp_path):
     """Some 136 ids have a third part, and a report without images has its patient's."""
     three = xml("CXR2372", images=("CXR2372_IM-0933-0001-0001", "CXR2372_IM-0933-0001-0002"))
@@ -144,6 +157,21 @@ def test_a_split_of_one_s_own_is_seeded_and_by_patient(collection):
     assert all(study.report for study in one_view)
 
 
+@pytest.mark.parametrize("patients", range(1, 12))
+def test_few_patients_are_split_so_that_none_is_empty(collection, patients):
+    few = [report for report in collection if report.findings and len(report.images) >= 2][:patients]
+    options = {"split": None, "min_views": 2, "max_views": 2}
+    if patients < 3:
+        names = ", ".join(sorted(report.patient for report in few))
+        with pytest.raises(ValueError, match=f"^openi: {names} alone can be used: train, val and test need a patient"):
+            studies(few, **options, seed=1)
+        return
+    for seed in range(5):
+        found, _ = studies(few, **options, seed=seed)
+        counts = [sum(study.split == split for study in found) for split in ("train", "val", "test")]
+        assert min(counts) > 0 and sum(counts) == patients and counts[0] == max(counts)
+
+
 def test_a_published_split_leaves_others_out_and_names_what_is_absent(collection):
     found, _ = studies(
         collection, split={"CXR2_IM-0002": "test", "CXR1_IM-0001": "train"}, min_views=2, max_views=2, seed=1
@@ -229,18 +257,18 @@ def test_kaggle_s_form_gives_the_same_studies(tmp_path):
     folder = kaggle(
         tmp_path,
         '10,normal,normal,PA,Cough,None.,"Clear, both lungs.",Normal.\n'
-        "9,Opacity/lung;Edema,Opacity,PA,,,,Nothing.\n2,normal,normal,PA,,,Clear.,\n",
-        "10,10_IM-0002-2001.dcm.png,Lateral\n10,10_IM-0002-3001.dcm.png,Frontal\n2,2_IM-0652-1001.dcm.png,Frontal\n",
+        "9,Opacity/lung;Edema,Opacity,PA,,,,Nothing.\n2,normal,normal,PA,,,Clear.,\n3,normal,normal,PA,,,Clear.,\n",
+        "3,3_IM-1384-1001.dcm.png,Frontal\n10,10_IM-0002-2001.dcm.png,Lateral\n10,10_IM-0002-3001.dcm.png,Frontal\n2,2_IM-0652-1001.dcm.png,Frontal\n",
     )
     reports = read_reports(folder)
     assert reports == read_reports(folder / "indiana_reports.csv")
-    assert [report.id for report in reports] == ["CXR2_IM-0652", "CXR9", "CXR10_IM-0002"]
-    assert reports[2].images == ("10_IM-0002-3001.dcm.png", "10_IM-0002-2001.dcm.png")
-    assert reports[2].image_ids[0] == "CXR10_IM-0002-3001"
-    assert (reports[2].findings, reports[2].impression) == ("Clear, both lungs.", "Normal.")
-    assert reports[1].mesh == ("Opacity/lung", "Edema")
+    assert [report.id for report in reports] == ["CXR2_IM-0652", "CXR3_IM-1384", "CXR9", "CXR10_IM-0002"]
+    assert reports[3].images == ("10_IM-0002-3001.dcm.png", "10_IM-0002-2001.dcm.png")
+    assert reports[3].image_ids[0] == "CXR10_IM-0002-3001"
+    assert (reports[3].findings, reports[3].impression) == ("Clear, both lungs.", "Normal.")
+    assert reports[2].mesh == ("Opacity/lung", "Edema")
     found, left_out = studies(reports, split=None, min_views=1, max_views=2, seed=1)
-    assert {study.id for study in found} == {"CXR2_IM-0652", "CXR10_IM-0002"}
+    assert {study.id for study in found} == {"CXR2_IM-0652", "CXR3_IM-1384", "CXR10_IM-0002"}
     assert left_out == {"no findings section": 1}
 
 

@@ -149,9 +149,16 @@ def _read_kaggle(path: Path) -> list[Report]:
 
 
 def _draw_split(reports: Sequence[Report], seed: int) -> dict[str, Split]:
+    """Split of each study id; each has a patient at least."""
     patients = sorted({report.patient for report in reports})
+    if len(patients) < len(SPLITS):
+        raise ValueError(
+            f"openi: {', '.join(patients)} alone can be used: train, val and test need a patient each; "
+            "lower openi.min_views, or name a split by openi.split"
+        )
     random.Random(seed).shuffle(patients)
-    first, second = (round(len(patients) * share) for share in (SHARES["train"], SHARES["train"] + SHARES["val"]))
+    first = min(max(round(len(patients) * SHARES["train"]), 1), len(patients) - 2)
+    second = min(max(round(len(patients) * (SHARES["train"] + SHARES["val"])), first + 1), len(patients) - 1)
     of_patient = dict.fromkeys(patients[:first], "train") | dict.fromkeys(patients[first:second], "val")
     return {report.id: of_patient.get(report.patient, "test") for report in reports}
 
@@ -190,7 +197,10 @@ def _parse(content: bytes) -> Report:
     patient = root.find("uId")
     if root.tag != "eCitation" or patient is None or not patient.get("id"):
         raise ValueError("not an Open-i report: expected <eCitation> with <uId id=…>")
-    sections = {text.get("Label", ""): (text.text or "").strip() for text in root.iter("AbstractText")}
+    sections: dict[str, list[str]] = {}
+    for part in root.iter("AbstractText"):
+        sections.setdefault(part.get("Label", "").strip().upper(), []).append(_text(part))
+    section = {label: " ".join(filter(None, texts)) for label, texts in sections.items()}
     images = tuple(image.get("id", "") for image in root.iter("parentImage"))
     if not all(re.fullmatch(r"[\w-]+", image) for image in images):
         raise ValueError(f"image ids {images} are no file names")
@@ -198,11 +208,16 @@ def _parse(content: bytes) -> Report:
     return Report(
         id=images[0].rpartition("-")[0] if images else patient.get("id"),
         patient=patient.get("id"),
-        findings=sections.get("FINDINGS", ""),
-        impression=sections.get("IMPRESSION", ""),
-        indication=sections.get("INDICATION", ""),
-        comparison=sections.get("COMPARISON", ""),
-        mesh=tuple((term.text or "").strip() for term in mesh.iter("major")) if mesh is not None else (),
+        findings=section.get("FINDINGS", ""),
+        impression=section.get("IMPRESSION", ""),
+        indication=section.get("INDICATION", ""),
+        comparison=section.get("COMPARISON", ""),
+        mesh=tuple(_text(term) for term in mesh.iter("major")) if mesh is not None else (),
         image_ids=images,
         images=tuple(f"{image}.png" for image in images),
     )
+
+
+def _text(element: ElementTree.Element) -> str:
+    """All of it, whatever part is marked up."""
+    return "".join(element.itertext()).strip()

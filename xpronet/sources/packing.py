@@ -61,7 +61,7 @@ class Folder:
         return [status.st_size, status.st_mtime_ns]
 
     def _path(self, name: str) -> Path:
-        """As it is named, or in the other of Unicode's two spellings of an accent: file systems change it in copying."""
+        """As it is named, or in the other of Unicode's two spellings of an accent, which copying may change."""
         spellings = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
         return self.path / next((each for each in spellings if os.path.exists(self.path / each)), name)
 
