@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from xpronet.app import compare as comparing
 from xpronet.app.cli import app
-from xpronet.app.compare import Side, _read_reports, compare
+from xpronet.app.compare import Side, _read_reports, compare, read_side
 from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import lexical
 
@@ -135,6 +135,11 @@ def test_other_studies_are_refused_though_their_ids_be_the_same(monkeypatch, ids
     with pytest.raises(ValueError, match=f"a and b share {same} of 3 and {len(ids)} studies of test") as error:
         of("a", "b")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_predictions_may_begin_with_a_byte_order_mark():
+    Path("marked.jsonl").write_bytes(b"\xef\xbb\xbf" + Path("good.jsonl").read_bytes())
+    assert read_side("marked.jsonl", "test", "predicted").written == CLEANED
 
 
 def test_a_report_may_hold_any_line_break():

@@ -1,5 +1,6 @@
 """A crash leaves the old file or none: never half of a new one, and never two runs that write the same file."""
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.stage import only_one
-from xpronet.common.files import raise_all, read_json, replacing, write_json
+from xpronet.common.files import raise_all, read_json, read_table, replacing, write_json
+from xpronet.common.params import load_yaml
 
 
 @pytest.mark.parametrize("old", [True, False])
@@ -37,6 +39,20 @@ def test_problems_come_together():
         raise_all("file", ["one"])
     with pytest.raises(ValueError, match="^file: 2 problems\n  one\n  two$"):
         raise_all("file", ["one", "two"])
+
+
+MARK = b"\xef\xbb\xbf"  # how Windows' programs begin a text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    """It would stick to the first column's name, and a spreadsheet's labels have "no column id"."""
+    (tmp_path / "a.csv").write_bytes(MARK + b"id,x\nA,1\n")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    (tmp_path / "a.json").write_bytes(MARK + b'{"id": 1}')
+    (tmp_path / "a.yaml").write_bytes(MARK + b"id: 1\n")
+    for name in ("a.csv", "a.csv.gz"):
+        assert list(read_table(tmp_path / name, ["id"])) == [(2, {"id": "A", "x": "1"})]
+    assert read_json(tmp_path / "a.json") == load_yaml(tmp_path / "a.yaml") == {"id": 1}
 
 
 def test_a_second_stage_does_not_start_beside_a_running_one(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
+from xpronet.common.files import read_text
 from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import cleaned_reports
@@ -119,7 +120,7 @@ def read_side(name: str, split: str, labels: str) -> Side:
             raise ValueError(f"{name}: no such file of predictions: {file}")
         if not ANNOTATION.is_file():
             raise ValueError(f"{name}: its references are missing: {ANNOTATION}; run `dvc repro prepare` or `dvc pull`")
-        studies, text = read_annotation(ANNOTATION), file.read_text(encoding="utf-8")
+        studies, text = read_annotation(ANNOTATION), read_text(file)
     else:
         try:
             experiment = DVCFileSystem(rev=name)

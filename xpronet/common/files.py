@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+TEXT = "utf-8-sig"  # how users' files are read: Windows' programs begin them with a byte order mark
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -40,13 +42,22 @@ def write_json(path: str | Path, content: Any) -> None:
         beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    """Raise ValueError, one line, where the file is missing or is not JSON."""
+def read_text(path: str | Path) -> str:
+    """UTF-8, with or without the byte order mark that Windows' programs write; ValueError, one line, for others."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding=TEXT)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8: {error}") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """Raise ValueError, one line, where the file is missing or is not JSON."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
 
 
@@ -59,7 +70,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, 
     path = Path(path)
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", newline="", encoding="utf-8") as file:
+        with opener(path, "rt", newline="", encoding=TEXT) as file:
             table = csv.DictReader(file, restval="")
             missing = [column for column in columns if column not in (table.fieldnames or ())]
             if missing:

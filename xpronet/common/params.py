@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from xpronet.common.files import TEXT
+
 FILE = Path("params.yaml")
 
 
@@ -61,7 +63,7 @@ Params = TypeVar("Params", bound=BaseModel)
 def load_yaml(path: Path = FILE) -> dict[str, Any]:
     """Raise ValueError, one line, where the file is missing or holds no keys and values."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding=TEXT))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run this in the project's folder, or copy one from presets/") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

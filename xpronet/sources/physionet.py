@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from xpronet.common.files import raise_all, read_table
+from xpronet.common.files import TEXT, raise_all, read_table
 from xpronet.common.progress import track
 from xpronet.data.studies import SPLITS, Study
 from xpronet.sources.mimic import sections
@@ -144,7 +144,7 @@ def _reader(reports: Path) -> Callable[[str], str]:
     if reports.suffix != ".zip":
 
         def from_folder(name: str) -> str:
-            return (reports / name).read_bytes().decode()
+            return (reports / name).read_bytes().decode(TEXT)
 
         return from_folder
     try:
@@ -157,7 +157,7 @@ def _reader(reports: Path) -> Callable[[str], str]:
         if members[name].file_size > LARGEST_REPORT:
             raise ValueError(f"larger than {LARGEST_REPORT} bytes")
         try:
-            return archive.read(members[name]).decode()
+            return archive.read(members[name]).decode(TEXT)
         except (zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"broken in the archive: {error}") from None
 
