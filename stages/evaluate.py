@@ -4,7 +4,6 @@
 """
 
 import csv
-import json
 import logging
 from collections.abc import Callable, Sequence
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from stages.stage import run
 from xpronet.classifier.calibration import quality
-from xpronet.common.files import replacing, write_json
+from xpronet.common.files import json_lines, keyed, read_text, replacing, write_json
 from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.common.resumable import forget_unfinished
 from xpronet.data.params import ReportParams
@@ -120,8 +119,8 @@ def floors_of(
 
 
 def predictions(split: str) -> dict[str, dict]:
-    with open(f"data/predictions/{split}.jsonl", encoding="utf-8") as file:
-        return {record["id"]: record for record in map(json.loads, file)}
+    path = f"data/predictions/{split}.jsonl"
+    return keyed(path, ((line, record["id"], record) for line, record in json_lines(read_text(path), path)))
 
 
 def write_per_study(path: str, studies: Sequence[Study], table: statistics.Table) -> None:

@@ -100,7 +100,8 @@ def test_the_command_prints_a_table_and_writes_the_same_as_json(found, jar, monk
         (["good.jsonl", "good.jsonl"], "two or more different names"),
         (["good.jsonl", "absent.jsonl"], "absent.jsonl: no such file of predictions"),
         (["good.jsonl", "few.jsonl"], "few.jsonl: no report for 1 of 5 studies of test, s6 first"),
-        (["good.jsonl", "broken.jsonl"], "broken.jsonl: line 2: expected"),
+        (["good.jsonl", "broken.jsonl"], "broken.jsonl: line 2: not JSON"),
+        (["good.jsonl", "twice.jsonl"], "twice.jsonl: s2 stands in lines 1 and 6, with different values: keep one"),
         (["good.jsonl", "params.jsonl"], "params.jsonl: line 1: expected"),
         (["good.jsonl", "experiment"], "experiment: no prediction file .* `dvc exp show` lists the experiments"),
     ],
@@ -109,6 +110,7 @@ def test_what_cannot_be_compared_is_one_clear_line(names, message):
     lines = Path("good.jsonl").read_text().splitlines(keepends=True)
     Path("few.jsonl").write_text("".join(lines[:-1]))
     Path("broken.jsonl").write_text(lines[0] + "{")
+    Path("twice.jsonl").write_text("".join(lines) + '{"id": "s2", "report": "other ."}\n')
     Path("params.jsonl").write_text('{"id": "s2", "report": 3}\n')
     with pytest.raises(ValueError, match=message) as error:
         of(*names)

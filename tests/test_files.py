@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from stages.stage import only_one
-from xpronet.common.files import raise_all, read_json, read_table, replacing, write_json
+from xpronet.common.files import (
+    json_lines,
+    keyed,
+    parse_json,
+    raise_all,
+    read_json,
+    read_table,
+    replacing,
+    write_json,
+)
 from xpronet.common.params import load_yaml
 
 
@@ -53,6 +62,51 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
     for name in ("a.csv", "a.csv.gz"):
         assert list(read_table(tmp_path / name, ["id"])) == [(2, {"id": "A", "x": "1"})]
     assert read_json(tmp_path / "a.json") == load_yaml(tmp_path / "a.yaml") == {"id": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('{"a": 1,\n"b": 2,\n"a": 3}', "'a' stands twice in lines 1 and 3, as 1 and as 3: keep one"),
+        ('{"train": [{"id": "x", "report": "Clear.", "report": "Large."}]}', "'report' stands twice, as 'Clear.' and"),
+    ],
+)
+def test_json_says_one_thing_under_a_key(tmp_path, content, line):
+    """Python keeps the last and says nothing: the labels of one study would be another's."""
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=f"a.json: {line}") as error:
+        read_json(tmp_path / "a.json")
+    assert "\n" not in str(error.value)
+    assert parse_json('{"a": [1], "a": [1]}') == {"a": [1]}
+
+
+def test_json_lines_name_the_line():
+    with pytest.raises(ValueError, match="p.jsonl: line 2: 'id' stands twice, as 'a' and as 'b'"):
+        list(json_lines('{"id": "a"}\n{"id": "a", "id": "b"}\n', "p.jsonl"))
+    with pytest.raises(ValueError, match="p.jsonl: line 1: not JSON"):
+        list(json_lines("{\n", "p.jsonl"))
+
+
+def test_a_key_has_one_value():
+    assert keyed("t.csv", [(2, "a", 1), (3, "b", 2), (4, "a", 1)]) == {"a": 1, "b": 2}
+    with pytest.raises(ValueError, match="t.csv: a stands in lines 2 and 5, with different values: keep one"):
+        keyed("t.csv", [(2, "a", 1), (3, "b", 2), (4, "a", 1), (5, "a", 2)])
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("id,x,x\nA,1,2\n", "twice the column x"),
+        ("id,y\nA,1\n", "no column x"),
+        ("id,x,y\nA,1\n", "line 2: more or fewer cells than the 3 columns"),
+        ("id,x\nA,1\nB,2,3\n", "line 3: more or fewer cells than the 2 columns"),
+    ],
+)
+def test_a_table_has_each_column_once_and_whole_rows(tmp_path, content, line):
+    """The second column of a name would replace the first, and a file that was cut would end in blanks."""
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ValueError, match=f"a.csv: {line}"):
+        list(read_table(tmp_path / "a.csv", ["id", "x"]))
 
 
 def test_a_second_stage_does_not_start_beside_a_running_one(tmp_path, monkeypatch):

@@ -34,6 +34,21 @@ def test_csv_round_trip(tmp_path):
     assert "0,1,0,1" in (tmp_path / "l.csv").read_text()
 
 
+def test_a_study_has_one_row(tmp_path):
+    """Of two rows that differ the last would win, unseen."""
+    header = ",".join(["id", *CONDITIONS])
+    zeros, ones = ",".join("0" * 14), ",".join("1" * 14)
+    (tmp_path / "l.csv").write_text(f"{header}\nA,{zeros}\nB,{ones}\nA,{zeros}\n")
+    studies = [Study("A", "train", "x", ("a.png",))]
+    assert not read_labels(tmp_path / "l.csv", studies).any()
+    (tmp_path / "l.csv").write_text(f"{header}\nA,{zeros}\nB,{ones}\nA,{ones}\n")
+    with pytest.raises(ValueError, match="l.csv: A stands in lines 2 and 4, with different values"):
+        read_labels(tmp_path / "l.csv", studies)
+    (tmp_path / "l.json").write_text(f'{{"conditions": [], "labels": {{"A": [{zeros}],\n"A": [{ones}]}}}}')
+    with pytest.raises(ValueError, match="l.json: 'A' stands twice in lines 1 and 2"):
+        import_labels(tmp_path / "l.json", studies)
+
+
 def test_json_is_found_by_the_first_two_parts_of_an_id_and_permuted(tmp_path):
     shuffled = {"conditions": CONDITIONS[::-1], "labels": {id: row[::-1] for id, row in ROWS.items()}}
     (tmp_path / "l.json").write_text(json.dumps(shuffled))

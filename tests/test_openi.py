@@ -273,13 +273,18 @@ def test_kaggle_s_form_gives_the_same_studies(tmp_path):
 
 
 def test_bad_rows_of_kaggle_s_tables_are_all_named(tmp_path):
-    folder = kaggle(tmp_path, "1,,,,,,a,\n1,,,,,,b,\nx,,,,,,c,\n", "1,../../x.dcm.png,Frontal\n")
+    folder = kaggle(
+        tmp_path,
+        "1,,,,,,a,\n1,,,,,,b,\nx,,,,,,c,\n",
+        "1,../../x.dcm.png,Frontal\n1,a.dcm.png,Frontal\n2,a.dcm.png,Frontal\n1,a.dcm.png,Frontal\n",
+    )
     with pytest.raises(ValueError) as error:
         read_reports(folder)
     for line in (
-        "3 problems",
+        "4 problems",
         "projections.csv: line 2",
-        "line 3: uid '1' stands twice",
+        "projections.csv: line 4: a.dcm.png stands in line 3 too",
+        "line 3: uid '1' stands in line 2 too",
         "line 4: uid 'x' is no number",
     ):
         assert line in str(error.value)

@@ -21,6 +21,14 @@ def change(content, key, value):
     return content
 
 
+@pytest.mark.parametrize("text", ["gamma: 1\nx:\n  gamma: 2\ngamma: 1\n", "{gamma: 1,\n\n gamma: 2}"])
+def test_a_key_stands_once(tmp_path, text):
+    """YAML takes the last: who changes the first wonders why nothing happens."""
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"p.yaml: not YAML: gamma stands in lines 1 and [34]: keep one"):
+        load_yaml(tmp_path / "p.yaml")
+
+
 @pytest.mark.parametrize("name", ["phantom", "iu_xray", "mimic_cxr"])
 def test_presets_are_valid(name):
     assert validate(Params, preset(name)).dataset == name

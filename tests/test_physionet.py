@@ -139,10 +139,30 @@ def test_malformed_rows_are_all_named(tree):
         "4 problems",
         "line 3: no subject_id '../../etc'",
         "line 4: no split 'dev'",
-        f"line 5: image {dicom_id(0)} stands twice",
+        f"line 5: image {dicom_id(0)} stands in line 2 too, with other values",
         "line 6: patient 10000001 is in train too",
     ):
         assert line in str(error.value)
+
+
+def test_equal_rows_pass_and_others_are_named(tree, tmp_path):
+    """The last of two rows would decide which label or view position an image has."""
+    expected = read_studies(tree.write(), tree.files, views="each", positions=["PA"])
+    tree.rows.append(tree.rows[0])
+    assert read_studies(tree.write(), tree.files, views="each", positions=["PA"]) == expected
+    rows = [{**tree.rows[0], "ViewPosition": view} for view in ("PA", "AP")]
+    tree.table("metadata", ["dicom_id", "ViewPosition"], rows)
+    with pytest.raises(ValueError, match=rf"metadata\.csv\.gz: {dicom_id(0)} stands in lines 2 and 3"):
+        read_studies(tmp_path / "mimic-cxr-2.0.0-split.csv.gz", tree.files, views="each", positions=["PA"])
+    rows = [{"study_id": "50000001", "Edema": value} for value in ("1.0", "0.0")]
+    labels = tree.table("chexpert", ["study_id", *ALPHABETICAL], rows)
+    with pytest.raises(ValueError, match=r"chexpert\.csv\.gz: 50000001 stands in lines 2 and 3"):
+        read_chexpert_table(labels, [])
+    with zipfile.ZipFile(tmp_path / "reports.zip", "w") as archive:
+        for place, text in (("files", FINDINGS), ("old", NEITHER)):
+            archive.writestr(f"{place}/p10/p10000001/s50000001.txt", text)
+    with pytest.raises(ValueError, match=r"reports\.zip: files/p10/.* and old/p10/.* are the same report"):
+        read_studies(tmp_path / "mimic-cxr-2.0.0-split.csv.gz", tree.files, tmp_path / "reports.zip", views="each")
 
 
 def test_missing_tables_images_and_reports_are_a_line_each(tree, tmp_path):

@@ -1,7 +1,6 @@
 """`xpronet compare`: are the reports of one experiment better than another's, and on which studies?"""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from xpronet.common.files import read_text
+from xpronet.common.files import json_lines, keyed, read_text
 from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import cleaned_reports
@@ -150,17 +149,17 @@ def read_side(name: str, split: str, labels: str) -> Side:
 
 def _read_reports(name: str, text: str, labels: str) -> dict[str, str]:
     """id -> report of JSON lines: stage `generate`'s, or of another model {"id": …, "report": …}."""
-    reports = {}
-    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):  # a report may hold other line breaks
-        try:
-            record = json.loads(line)
-            report = record["report"] if "report" in record else record[labels]["report"]
-            reports[record["id"]] = " ".join(report.split())
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-            raise ValueError(
-                f'{name}: line {number}: expected {{"id": …, "report": …}} or {{"id": …, "{labels}": {{"report": …}}}}'
-            ) from None
-    return reports
+
+    def reports() -> Iterator[tuple[int, str, str]]:
+        for line, record in json_lines(text, name):
+            try:
+                report = record["report"] if "report" in record else record[labels]["report"]
+                yield line, str(record["id"]), " ".join(report.split())
+            except (KeyError, TypeError, AttributeError):
+                forms = f'{{"id": …, "report": …}} or {{"id": …, "{labels}": {{"report": …}}}}'
+                raise ValueError(f"{name}: line {line}: expected {forms}") from None
+
+    return keyed(name, reports())
 
 
 def check_same_studies(first: Side, other: Side, split: str) -> None:

@@ -4,13 +4,15 @@ import csv
 import gzip
 import json
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+Value = TypeVar("Value")
 TEXT = "utf-8-sig"  # how users' files are read: Windows' programs begin them with a byte order mark
 
 
@@ -53,29 +55,85 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """Raise ValueError, one line, where the file is missing or is not JSON."""
+    """Raise ValueError, one line, where the file is missing, is not JSON, or says two things under one key."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """Raise ValueError, one line, where the text is not JSON (JSONDecodeError) or says two things under one key."""
+    return json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, text))
+
+
+def _object(pairs: list[tuple[str, Any]], text: str) -> dict[str, Any]:
+    found = dict(pairs)
+    for key, value in pairs if len(found) < len(pairs) else ():
+        if value != found[key]:
+            name = re.escape(json.dumps(key, ensure_ascii=False))
+            lines = [text.count("\n", 0, match.start()) + 1 for match in re.finditer(rf"{name}\s*:", text)]
+            where = f" in lines {lines[0]} and {lines[1]}" if len(lines) == 2 and "\n" in text else ""
+            raise ValueError(f"{key!r} stands twice{where}, as {_short(value)} and as {_short(found[key])}: keep one")
+    return found
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
+
+
+def json_lines(text: str, where: str | Path) -> Iterator[tuple[int, Any]]:
+    """(line number, record) of JSON lines; ValueError, one line, where one is not JSON. A text may hold U+2028."""
+    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
+        try:
+            yield number, parse_json(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: line {number}: not JSON: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{where}: line {number}: {error}") from None
+
+
+def keyed(where: str | Path, entries: Iterable[tuple[int, str, Value]]) -> dict[str, Value]:
+    """(line, key, value) as a dict; a key may stand twice with the same value.
+
+    Raises:
+        ValueError: keys with two values; all are named with their lines.
+    """
+    found: dict[str, Value] = {}
+    lines, problems = {}, []
+    for line, key, value in entries:
+        if found.setdefault(key, value) != value:
+            problems.append(f"{key} stands in lines {lines[key]} and {line}, with different values: keep one")
+        lines.setdefault(key, line)
+    raise_all(where, problems)
+    return found
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a .csv or .csv.gz, which may have other columns too.
 
     Raises:
-        ValueError: no such file, not a table, or columns that are missing.
+        ValueError: no such file, not a table, columns that are missing or stand twice, or rows of another width.
     """
     path = Path(path)
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", newline="", encoding=TEXT) as file:
-            table = csv.DictReader(file, restval="")
-            missing = [column for column in columns if column not in (table.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path}: no column {', '.join(missing)}")
+            table = csv.DictReader(file)
+            names = list(table.fieldnames or ())
+            for count, what in ((0, "no column"), (2, "twice the column")):
+                wrong = [column for column in columns if min(names.count(column), 2) == count]
+                if wrong:
+                    raise ValueError(f"{path}: {what} {', '.join(wrong)}")
             for row in table:
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"{path}: line {table.line_num}: more or fewer cells than the {len(names)} columns"
+                    )
                 yield table.line_num, row
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None

@@ -60,10 +60,23 @@ class RuntimeParams(Strict):
 Params = TypeVar("Params", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """A key stands once, as DVC wants it too: plain YAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            first = keys.setdefault(str(key.value), key)
+            if first is not key:
+                lines = [each.start_mark.line + 1 for each in (first, key)]
+                raise yaml.YAMLError(f"{key.value} stands in lines {lines[0]} and {lines[1]}: keep one")
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path = FILE) -> dict[str, Any]:
     """Raise ValueError, one line, where the file is missing or holds no keys and values."""
     try:
-        content = yaml.safe_load(path.read_text(encoding=TEXT))
+        content = yaml.load(path.read_text(encoding=TEXT), _Loader)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run this in the project's folder, or copy one from presets/") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -3,7 +3,6 @@
 python -m xpronet.figures.examples docs/examples.png
 """
 
-import json
 import sys
 import textwrap
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from xpronet.common.files import replacing
+from xpronet.common.files import json_lines, read_text, replacing
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study, read_annotation
 
@@ -38,8 +37,8 @@ def examples(folder: Path, *, count: int) -> Image.Image:
     """The first test studies with two views and different sets of observations, one below the other."""
     studies = read_annotation(folder / "prepared/annotation.json")
     pack = ImagePack(folder / "prepared/images.u8", folder / "prepared/images.jsonl")
-    lines = (folder / "predictions/test.jsonl").read_text(encoding="utf-8").splitlines()
-    generated = {record["id"]: record["predicted"]["report"] for record in map(json.loads, lines)}
+    path = folder / "predictions/test.jsonl"
+    generated = {record["id"]: record["predicted"]["report"] for _, record in json_lines(read_text(path), path)}
     panels, seen, position = [], set(), 0
     for study in studies:
         images = range(position, position + len(study.image_path))

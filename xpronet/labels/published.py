@@ -2,13 +2,13 @@
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpronet.common.files import raise_all, read_json, read_table
+from xpronet.common.files import keyed, raise_all, read_json, read_table
 from xpronet.data.studies import Study
 from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, ORDERS, POSITIVE, UNCERTAIN, Order
 from xpronet.labels.table import of_studies, read_labels
@@ -54,12 +54,16 @@ def read_chexpert_table(path: str | Path, studies: Sequence[Study]) -> np.ndarra
         ValueError: the file is missing or of another form, or studies have no row; all are listed.
     """
     meaning = {"1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNCERTAIN, "": BLANK}
-    rows, problems = {}, []
-    for line, row in read_table(path, ("study_id", *CONDITIONS)):
-        try:
-            rows[row["study_id"]] = [meaning[row[condition]] for condition in CONDITIONS]
-        except KeyError as error:
-            problems.append(f"line {line}: {error} is none of 1.0, 0.0, -1.0 and blank")
+    problems = []
+
+    def classes() -> Iterator[tuple[int, str, list[int]]]:
+        for line, row in read_table(path, ("study_id", *CONDITIONS)):
+            try:
+                yield line, row["study_id"], [meaning[row[condition]] for condition in CONDITIONS]
+            except KeyError as error:
+                problems.append(f"line {line}: {error} is none of 1.0, 0.0, -1.0 and blank")
+
+    rows = keyed(path, classes())
     missing = dict.fromkeys(study.study_id or study.id for study in studies if study.study_id not in rows)
     raise_all(path, problems + [f"no labels for study {id}" for id in missing])
     return np.array([rows[study.study_id] for study in studies]).reshape(-1, len(CONDITIONS))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpronet.common.files import raise_all, read_table, replacing
+from xpronet.common.files import keyed, raise_all, read_table, replacing
 from xpronet.data.studies import SPLITS, Study
 from xpronet.labels.conditions import CONDITIONS
 
@@ -27,7 +27,8 @@ def read_labels(path: str | Path, studies: Sequence[Study]) -> np.ndarray:
     Raises:
         ValueError: the file is missing or of another form, or studies lack labels between 0 and 1; all are listed.
     """
-    rows = {row["id"]: [row[condition] for condition in CONDITIONS] for _, row in read_table(path, ("id", *CONDITIONS))}
+    table = read_table(path, ("id", *CONDITIONS))
+    rows = keyed(path, ((line, row["id"], [row[condition] for condition in CONDITIONS]) for line, row in table))
     return of_studies(path, rows, studies)
 
 

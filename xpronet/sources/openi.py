@@ -117,21 +117,25 @@ def _in_order(reports: list[Report]) -> list[Report]:
 def _read_kaggle(path: Path) -> list[Report]:
     """`indiana_reports.csv` with `indiana_projections.csv` beside it: the same reports and ids, frontal views first."""
     problems: list[str] = []
-    images: dict[str, list[tuple[str, str]]] = {}
+    images: dict[str, list[tuple[bool, str]]] = {}
+    views: dict[str, tuple[int, str, str]] = {}  # a file's line, patient and projection
     for line, row in read_table(path.with_name(KAGGLE_PROJECTIONS), ("uid", "filename", "projection")):
         if not row["uid"].isdigit() or not re.fullmatch(r"[\w-]+\.dcm\.png", row["filename"]):
             problems.append(f"{KAGGLE_PROJECTIONS}: line {line}: {row['uid']!r}, {row['filename']!r}: no uid and file")
             continue
-        images.setdefault(row["uid"], []).append((row["projection"] != "Frontal", row["filename"]))
-    reports, seen = [], set()
+        first, *same = views.setdefault(row["filename"], (line, row["uid"], row["projection"]))
+        if first == line:
+            images.setdefault(row["uid"], []).append((row["projection"] != "Frontal", row["filename"]))
+        elif same != [row["uid"], row["projection"]]:
+            problems.append(f"{KAGGLE_PROJECTIONS}: line {line}: {row['filename']} stands in line {first} too")
+    reports, seen = [], {}
     for line, row in read_table(path, ("uid", "MeSH", *KAGGLE_SECTIONS)):
         uid = row["uid"]
         if not uid.isdigit() or uid in seen:
-            problems.append(
-                f"{path.name}: line {line}: uid {uid!r} {'stands twice' if uid in seen else 'is no number'}"
-            )
+            wrong = f"stands in line {seen[uid]} too" if uid in seen else "is no number"
+            problems.append(f"{path.name}: line {line}: uid {uid!r} {wrong}")
             continue
-        seen.add(uid)
+        seen[uid] = line
         files = tuple(name for _, name in sorted(images.get(uid, [])))
         ids = tuple(f"CXR{name.removesuffix('.dcm.png')}" for name in files)
         reports.append(
@@ -200,8 +204,8 @@ def _parse(content: bytes) -> Report:
     sections: dict[str, list[str]] = {}
     for part in root.iter("AbstractText"):
         sections.setdefault(part.get("Label", "").strip().upper(), []).append(_text(part))
-    section = {label: " ".join(filter(None, texts)) for label, texts in sections.items()}
-    images = tuple(image.get("id", "") for image in root.iter("parentImage"))
+    section = {label: " ".join(filter(None, dict.fromkeys(texts))) for label, texts in sections.items()}
+    images = tuple(dict.fromkeys(image.get("id", "") for image in root.iter("parentImage")))
     if not all(re.fullmatch(r"[\w-]+", image) for image in images):
         raise ValueError(f"image ids {images} are no file names")
     mesh = root.find("MeSH")

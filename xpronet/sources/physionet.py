@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from xpronet.common.files import TEXT, raise_all, read_table
+from xpronet.common.files import TEXT, keyed, raise_all, read_table
 from xpronet.common.progress import track
 from xpronet.data.studies import SPLITS, Study
 from xpronet.sources.mimic import sections
@@ -102,7 +102,7 @@ def _folder(row: dict[str, str]) -> str:
 
 def _read_split(path: Path) -> list[dict[str, str]]:
     """Rows with our names of the splits; an examination lies in one split."""
-    rows, problems, seen, splits = [], [], set(), {}
+    rows, problems, seen, splits = [], [], {}, {}
     for line, row in read_table(path, (*_ID, "split")):
         wrong = [f"{name} {row[name]!r}" for name, pattern in _ID.items() if not re.fullmatch(pattern, row[name])]
         if row["split"] not in _SPLIT:
@@ -111,11 +111,13 @@ def _read_split(path: Path) -> list[dict[str, str]]:
             problems.append(f"line {line}: no {', no '.join(wrong)}")
             continue
         row = {**row, "split": _SPLIT[row["split"]]}
-        if row["dicom_id"] in seen:
-            problems.append(f"line {line}: image {row['dicom_id']} stands twice")
+        first, same = seen.setdefault(row["dicom_id"], (line, row))
+        if first != line:
+            if row != same:
+                problems.append(f"line {line}: image {row['dicom_id']} stands in line {first} too, with other values")
+            continue
         if splits.setdefault(row["subject_id"], row["split"]) != row["split"]:
             problems.append(f"line {line}: patient {row['subject_id']} is in {splits[row['subject_id']]} too")
-        seen.add(row["dicom_id"])
         rows.append(row)
     raise_all(path, problems)
     if not rows:
@@ -127,7 +129,8 @@ def _read_positions(split: Path) -> dict[str, str]:
     path = split.with_name(split.name.replace("-split.", "-metadata."))
     if path == split:
         raise ValueError(f"{split}: expected a name like mimic-cxr-2.0.0-split.csv.gz, with the metadata beside it")
-    return {row["dicom_id"]: row["ViewPosition"] for _, row in read_table(path, ("dicom_id", "ViewPosition"))}
+    table = read_table(path, ("dicom_id", "ViewPosition"))
+    return keyed(path, ((line, row["dicom_id"], row["ViewPosition"]) for line, row in table))
 
 
 def _suffix(images: Path, rows: Sequence[dict[str, str]]) -> str:
@@ -151,7 +154,11 @@ def _reader(reports: Path) -> Callable[[str], str]:
         archive = zipfile.ZipFile(reports)
     except (OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{reports}: not a whole archive: {error}") from None
-    members = {"/".join(info.filename.split("/")[-3:]): info for info in archive.infolist()}
+    members = {}
+    for info in archive.infolist():
+        same = members.setdefault("/".join(info.filename.split("/")[-3:]), info)
+        if same.CRC != info.CRC:
+            raise ValueError(f"{reports}: {same.filename} and {info.filename} are the same report with other content")
 
     def from_archive(name: str) -> str:
         if members[name].file_size > LARGEST_REPORT:
