@@ -24,10 +24,9 @@ def main() -> None:
     studies = read_annotation("data/prepared/annotation.json")
     probabilities = None
     if params.labeller == "file" and is_chexpert_table(params.file):
-        labels = pseudo_labels(read_chexpert_table(params.file, studies), uncertain=params.uncertain)
+        classes = read_chexpert_table(params.file, studies)
     elif params.labeller == "file":
-        labels = import_labels(params.file, studies, order=params.file_order)
-        labels = pseudo_labels((labels > 0).astype(int))
+        classes = import_labels(params.file, studies, order=params.file_order, threshold=params.threshold)
     else:
         texts = [section(study, params.section) for study in studies]
         empty = [study.id for study, text in zip(studies, texts, strict=True) if not text]
@@ -46,7 +45,7 @@ def main() -> None:
             classes = logits.argmax(axis=2)
         else:
             classes = rules.label(texts)
-        labels = pseudo_labels(classes, uncertain=params.uncertain)
+    labels = pseudo_labels(classes, uncertain=params.uncertain)
     write_labels("data/labels.csv", studies, labels)
     # Rules and files are certain: their labels are their probabilities.
     write_labels("data/label_probabilities.csv", studies, labels if probabilities is None else probabilities)

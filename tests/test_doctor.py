@@ -137,6 +137,13 @@ def test_what_would_break_has_exit_code_1(tmp_path, pictures):
     assert images == "the annotation has 16 images and the pack 12"
 
 
+def test_probabilities_are_no_labels(tmp_path, pictures):
+    """Each would count as a study that has the observation."""
+    folder = dataset(tmp_path, pictures, healthy())
+    write_labels(folder / "labels.csv", healthy(), np.full((16, 14), 0.01))
+    assert "the labels hold other values than 0 and 1" in said(run(folder, code=1), "breaks")[0]
+
+
 def test_text_alone_can_be_examined(tmp_path, pictures):
     folder = dataset(tmp_path, pictures, healthy())
     (folder / "labels.csv").unlink()

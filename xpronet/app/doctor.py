@@ -179,7 +179,9 @@ def examine_patients(page: Page, studies: Sequence[Study]) -> None:
 
 
 def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_prototypes: int) -> None:
-    """Studies per observation and split, against the number of prototypes."""
+    """Studies per observation and split, against the number of prototypes; ValueError for labels other than 0 and 1."""
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("the labels hold other values than 0 and 1: probabilities?")
     page.prevalence = prevalence(studies, labels)
     train = page.prevalence["train"]
     none = [name for name, count in train.items() if not count]

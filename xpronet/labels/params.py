@@ -1,10 +1,10 @@
 """Group `labels` of the parameters."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from xpronet.common.params import PathName, Strict
+from xpronet.common.params import Number, PathName, Strict
 from xpronet.labels.conditions import Order, Uncertain
 
 
@@ -23,6 +23,8 @@ class LabelParams(Strict):
     """Labels to import: .csv, .json, or a published .pickle."""
     file_order: Order
     """Class order of a pickle or published prototypes: `chexbert` (IU-Xray) or `alphabetical` (MIMIC-CXR), row 19."""
+    threshold: Annotated[Number, Field(gt=0, le=1)] | None
+    """Probability of `file` that makes a label; null where it holds CheXpert's values: 1, 0, -1 (uncertain), blank."""
 
     @model_validator(mode="after")
     def _has_its_file(self):

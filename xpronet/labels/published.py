@@ -11,20 +11,26 @@ import numpy as np
 from xpronet.common.files import keyed, raise_all, read_json, read_table
 from xpronet.data.studies import Study
 from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, ORDERS, POSITIVE, UNCERTAIN, Order
-from xpronet.labels.table import of_studies, read_labels
+from xpronet.labels.table import of_studies, read_rows
 
 
-def import_labels(path: str | Path, studies: Sequence[Study], *, order: Order = "chexbert") -> np.ndarray:
-    """Labels of the studies (N, 14) float32 in the order of CONDITIONS, from a .csv, .json or .pickle / .pkl file.
+def import_labels(
+    path: str | Path, studies: Sequence[Study], *, order: Order = "chexbert", threshold: float | None = None
+) -> np.ndarray:
+    """Labeller classes (N, 14) of the studies in the order of CONDITIONS, from a .csv, .json or .pickle / .pkl file.
 
-    `order` is the class order of a pickle, which does not say it.
+    Args:
+        order: class order of a pickle, which does not say it.
+        threshold: probability from which an observation is positive; None where the file holds CheXpert's values: 1, 0,
+            -1 (uncertain) and blank (an empty cell, null or NaN).
 
     Raises:
-        ValueError: the file is missing or of another form, or studies lack labels between 0 and 1; all are listed.
+        ValueError: the file is missing or of another form, studies lack labels (all are listed), or a value is none of
+            these.
     """
     path = Path(path)
     if path.suffix == ".csv":
-        return read_labels(path, studies)
+        return _classes(path, of_studies(path, read_rows(path), studies), studies, threshold)
     if path.suffix == ".json":
         content = read_json(path)
         if not isinstance(content, dict) or set(content) != {"conditions", "labels"}:
@@ -39,7 +45,32 @@ def import_labels(path: str | Path, studies: Sequence[Study], *, order: Order = 
             f"{path}: its conditions are not the 14 CheXpert observations: {', '.join(map(str, conditions))}"
         )
     columns = [list(conditions).index(condition) for condition in CONDITIONS]
-    return of_studies(path, rows, studies, columns=columns)
+    values = of_studies(path, rows, studies, columns=columns, by_prefix=True)
+    return _classes(path, values, studies, threshold)
+
+
+def _classes(path: Path, values: np.ndarray, studies: Sequence[Study], threshold: float | None) -> np.ndarray:
+    """Values (N, 14) -> classes (N, 14) int64."""
+    if threshold is None:
+        rule, advice = "1, 0, -1 or blank", "if they are probabilities, set labels.threshold"
+        meaning = [
+            (values == 1, POSITIVE),
+            (values == 0, NEGATIVE),
+            (values == -1, UNCERTAIN),
+            (np.isnan(values), BLANK),
+        ]
+    else:
+        rule, advice = "a probability", f"labels.threshold {threshold:g} asks for values between 0 and 1"
+        likely = values >= threshold
+        meaning = [(likely & (values <= 1), POSITIVE), (~likely & (values >= 0), NEGATIVE)]
+    where, which = zip(*meaning, strict=True)
+    wrong = np.argwhere(~np.any(where, axis=0))
+    if len(wrong):
+        row, column = wrong[0]
+        first = f"{values[row, column]:g} ({CONDITIONS[column]} of study {studies[row].id})"
+        others = f", nor are {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ValueError(f"{path}: {first} is not {rule}{others}: {advice}")
+    return np.select(where, which)
 
 
 def is_chexpert_table(path: str | Path) -> bool:

@@ -1,6 +1,7 @@
 """Labels as our own CSV: a row per study with its id, its split and the 14 values."""
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from xpronet.common.files import keyed, raise_all, read_table, replacing
 from xpronet.data.studies import SPLITS, Study
 from xpronet.labels.conditions import CONDITIONS
+
+logger = logging.getLogger(__name__)
 
 
 def write_labels(path: str | Path, studies: Sequence[Study], values: np.ndarray) -> None:
@@ -27,36 +30,59 @@ def read_labels(path: str | Path, studies: Sequence[Study]) -> np.ndarray:
     Raises:
         ValueError: the file is missing or of another form, or studies lack labels between 0 and 1; all are listed.
     """
+    values = of_studies(path, read_rows(path), studies)
+    wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
+    raise_all(path, [f"study {studies[row].id}: labels must lie between 0 and 1" for row in np.flatnonzero(wrong)])
+    return values.astype(np.float32)
+
+
+def read_rows(path: str | Path) -> dict[str, list[str]]:
+    """The 14 cells of each id in the order of CONDITIONS, blank ones as "nan"; errors as `read_labels`."""
     table = read_table(path, ("id", *CONDITIONS))
-    rows = keyed(path, ((line, row["id"], [row[condition] for condition in CONDITIONS]) for line, row in table))
-    return of_studies(path, rows, studies)
+    return keyed(path, ((line, row["id"], [row[name].strip() or "nan" for name in CONDITIONS]) for line, row in table))
 
 
 def of_studies(
-    path: str | Path, rows: Mapping[str, Any], studies: Sequence[Study], *, columns: Sequence[int] = range(14)
+    path: str | Path,
+    rows: Mapping[str, Any],
+    studies: Sequence[Study],
+    *,
+    columns: Sequence[int] = range(14),
+    by_prefix: bool = False,
 ) -> np.ndarray:
-    """Rows of 14 values by id as the labels (N, 14) float32 of studies; `columns`: where each of CONDITIONS stands.
+    """Rows of 14 values by id as values (N, 14) float64 of studies, NaN where one is blank.
 
-    A study's row is found by its id or, as in the published IU-Xray files, by the first two parts of it. Errors as
-    `read_labels`.
+    Args:
+        columns: where each of CONDITIONS stands.
+        by_prefix: a study without a row takes that of the first two parts of its id, as the published IU-Xray labels
+            want it; a line in the log counts them.
+
+    Raises:
+        ValueError: studies without a row, or rows that are not 14 numbers; all are listed.
     """
-    problems, values = [], np.zeros((len(studies), len(CONDITIONS)), np.float32)
+    problems, found, values = [], [], np.zeros((len(studies), len(CONDITIONS)))
     for position, study in enumerate(studies):
-        row = rows.get(study.id, rows.get("-".join(study.id.split("-")[:2])))
+        row, prefix = rows.get(study.id), "-".join(study.id.split("-")[:2])
+        if row is None and by_prefix and prefix in rows:
+            row = rows[prefix]
+            found.append(study.id)
         if row is None:
             problems.append(f"no labels for study {study.id}")
             continue
         try:
-            numbers = np.asarray(list(row), dtype=np.float32)
+            numbers = np.asarray(list(row), dtype=np.float64)
         except (ValueError, TypeError):
             numbers = np.zeros(0)
         if isinstance(row, str) or numbers.shape != (len(CONDITIONS),):
             problems.append(f"study {study.id}: expected {len(CONDITIONS)} numbers, got {row!r}")
             continue
         values[position] = numbers[columns]
-        if not ((values[position] >= 0) & (values[position] <= 1)).all():
-            problems.append(f"study {study.id}: labels must lie between 0 and 1: {row!r}")
     raise_all(path, problems)
+    if found:
+        logger.info(
+            "%s: %d of %d studies take the labels of the first two parts of their id, %s first",
+            *(path, len(found), len(studies), found[0]),
+        )
     return values
 
 
