@@ -5,6 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xpronet.classifier.calibration import auroc, macro_auroc, quality, reliability
 from xpronet.classifier.thresholds import choose_thresholds, decide
@@ -16,6 +18,7 @@ from xpronet.labels.conditions import (
     NEGATIVE,
     NO_FINDING,
     POSITIVE,
+    SUPPORT_DEVICES,
     UNCERTAIN,
     pseudo_labels,
     true_labels,
@@ -207,6 +210,27 @@ def test_thresholds_and_auroc_by_hand():
     decided = decide(probabilities, thresholds)
     assert decided[:, 0].tolist() == [0, 1, 1, 1]
     assert decided[:, NO_FINDING].tolist() == [1, 0, 0, 0]
+
+
+def test_a_predicted_pacemaker_leaves_the_classifier_s_own_no_finding():
+    """A pair that training has; a disease beside No Finding it has not, and a study without a label neither."""
+    above = np.zeros((4, 14))
+    above[:3, NO_FINDING] = above[0, SUPPORT_DEVICES] = above[1, 4] = above[2, SUPPORT_DEVICES] = above[2, 4] = 1
+    decided = [row.nonzero()[0].tolist() for row in decide(above, np.full(14, 0.5))]
+    assert decided == [[SUPPORT_DEVICES, NO_FINDING], [4], [4, SUPPORT_DEVICES], [NO_FINDING]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1), min_size=14, max_size=14), min_size=1, max_size=5))
+def test_labels_are_decided_as_reports_could_give_them(probabilities):
+    """The prototypes that a study queries under test are a choice that training had: none is undone or added."""
+    decided = decide(np.array(probabilities), np.full(14, 0.5))
+    np.testing.assert_array_equal(pseudo_labels(np.where(decided, POSITIVE, 0)), decided)
+    diseases = np.delete(decided, [NO_FINDING, SUPPORT_DEVICES], axis=1).any(axis=1)
+    assert not decided[diseases, NO_FINDING].any()
+    own = np.array(probabilities) >= 0.5
+    np.testing.assert_array_equal(decided[:, :NO_FINDING], own[:, :NO_FINDING])
+    assert decided[~diseases & own[:, NO_FINDING], NO_FINDING].all()
 
 
 def test_calibration_by_hand():

@@ -3,14 +3,17 @@
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from xpronet.labels.conditions import NO_FINDING
+from xpronet.labels.conditions import BLANK, NO_FINDING, POSITIVE, SUPPORT_DEVICES, pseudo_labels
 
 
 def decide(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """0/1 labels (N, K) float32; No Finding is on where nothing else is: no study is without a label (row 35)."""
+    """0/1 labels (N, K) float32, such as reports get: No Finding is the classifier's own, beside Support Devices too.
+
+    It gives way to a disease, as in CheXpert's labels, and is forced on where nothing is positive (rows 18 and 35).
+    """
     labels = probabilities >= thresholds
-    labels[:, NO_FINDING] = ~np.delete(labels, NO_FINDING, axis=1).any(axis=1)
-    return labels.astype(np.float32)
+    labels[:, NO_FINDING] &= ~np.delete(labels, [NO_FINDING, SUPPORT_DEVICES], axis=1).any(axis=1)
+    return pseudo_labels(np.where(labels, POSITIVE, BLANK))
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ CONDITIONS = (
     "No Finding",
 )
 NO_FINDING = CONDITIONS.index("No Finding")
+SUPPORT_DEVICES = CONDITIONS.index("Support Devices")  # no disease: No Finding may stand beside it
 
 BLANK, POSITIVE, NEGATIVE, UNCERTAIN = range(4)
 
