@@ -102,6 +102,39 @@ def test_batch_norm_statistics_are_per_view(batch):
     assert model.visual.layers[1].num_batches_tracked.item() == 2
 
 
+def moved(images, views=None):
+    """How far the running mean of the first batch norm goes from zero in one training pass, (64,)."""
+    torch.manual_seed(0)
+    model = XProNet(CONFIG).train()
+    model.patch_features(images, views)
+    return model.visual.layers[1].running_mean, model.visual.layers[0](images.flatten(0, 1)).mean(dim=(2, 3))
+
+
+def test_a_rare_view_weighs_as_its_images_do():
+    """Row 33: one picture in eight studies that has a third view is one of seventeen, and not a third of all."""
+    torch.manual_seed(2)
+    images = torch.randn(8, 3, 3, 64, 64) + torch.randn(8, 3, 3, 1, 1)
+    views = torch.ones(8, 3, dtype=torch.bool)
+    views[1:, 2] = False
+    running, means = moved(images, views)
+    means = means.unflatten(0, (8, 3))
+    share = 1 - 0.9 ** (9 / 8)  # of a batch of nine images among eight studies
+    second = torch.cat([means[:, 1], means[:1, 2]]).mean(dim=0)
+    close(running, (1 - share) * 0.1 * means[:, 0].mean(dim=0) + share * second)
+
+
+def test_views_that_not_all_have_are_a_batch_with_the_others():
+    """A picture by itself would be normed by itself: 2 x 2 patches of it, or one, which torch refuses."""
+    torch.manual_seed(2)
+    images, views = torch.randn(4, 2, 3, 32, 32), torch.ones(4, 2, dtype=torch.bool)
+    views[1:, 1] = False
+    running, means = moved(images, views)
+    close(running, (1 - 0.9 ** (5 / 4)) * torch.cat([means[::2], means[1:2]]).mean(dim=0))
+    views = torch.tensor([[True, False], [False, True], [True, False], [True, False]])
+    running, means = moved(images, views)
+    close(running, 0.1 * means[[0, 3, 4, 6]].mean(dim=0))
+
+
 def test_gradients_reach_every_parameter(batch):
     torch.manual_seed(0)
     model = XProNet(dataclasses.replace(CONFIG, gamma=3)).train()

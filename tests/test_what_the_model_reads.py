@@ -206,7 +206,7 @@ def test_the_epoch_that_is_best_on_validation_is_kept_and_reported(made, monkeyp
     best = {name: rows[1][name] for name in ("epoch", "total", "val_selection")}
     assert read_json("metrics/train.json") == pytest.approx(best, rel=1e-5)
     steps = load_file("data/model/weights.safetensors")["visual.layers.1.num_batches_tracked"]
-    assert steps == 2 * 2  # two epochs of one batch, view by view (row 33)
+    assert steps == 2  # two epochs of one batch; some studies lack the second view, so both are one pass (row 33)
     found = read_json("data/model/model.json")["sizes"]
     assert {name: found[name] for name in sizes} == sizes and not found["cmpnet"]
 

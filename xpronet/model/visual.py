@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from xpronet.encoders.backbones import resnet
 from xpronet.encoders.params import Backbone
 
+MOMENTUM = 0.1  # of batch norm's running statistics, as torchvision has it
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -16,9 +17,13 @@ class VisualExtractor(nn.Module):
         super().__init__()
         network = resnet(backbone, classes=1)
         self.layers = nn.Sequential(*(getattr(network, name) for name in CHILDREN))  # no pooling, no classifier
+        self.norms = [layer for layer in self.layers.modules() if isinstance(layer, nn.BatchNorm2d)]
         self.to(memory_format=torch.channels_last)  # 1.3 x faster on a CPU, more in bf16
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, batches: float = 1.0) -> Tensor:
+        """`batches`: as how many batches the images move batch norm's running statistics, in training."""
+        for norm in self.norms:
+            norm.momentum = 1 - (1 - MOMENTUM) ** batches
         features = self.layers(images.contiguous(memory_format=torch.channels_last))  # (N, C, h, w)
         return features.flatten(2).transpose(1, 2)  # (N, P, C), Eq. 1
 

@@ -164,21 +164,19 @@ class XProNet(nn.Module):
     def patch_features(self, images: Tensor, views: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, V, 3, H, W) -> patch features (B, V x P, C), zero where a view is absent, and (B, V x P) bool.
 
-        In training each view is a batch of its own, so that batch norm's statistics are per view (row 33).
+        In training a view that all studies have is a batch of its own, so that batch norm's statistics are per view;
+        views that some lack share the batch of the last of those, and running statistics weigh by images (row 33).
         """
         batch, count = images.shape[:2]
         if views is None:
             views = images.new_ones(batch, count, dtype=torch.bool)
         images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
-        if self.training:
-            found = torch.cat(
-                [self.visual(images[view][present[view]]) for view in range(count) if present[view].any()]
-            )
-        else:
-            found = self.visual(images[present])  # (n, P, C), n views in all
-        features = found.new_zeros(count, batch, *found.shape[1:])  # (V, B, P, C)
-        features[present] = found
-        return features.transpose(0, 1).flatten(1, 2), views.repeat_interleave(found.shape[1], dim=1)
+        passes = _passes(present) if self.training else [present]
+        found = [self.visual(images[own], batches=int(own.sum()) / batch) for own in passes]  # (n, P, C), n its images
+        features = found[0].new_zeros(count, batch, *found[0].shape[1:])  # (V, B, P, C)
+        for own, those in zip(passes, found, strict=True):
+            features[own] = those
+        return features.transpose(0, 1).flatten(1, 2), views.repeat_interleave(features.shape[2], dim=1)
 
     def query_prototypes(self, labels: Tensor) -> Prototypes | None:
         """The projected prototype matrix (Eq. 8) and which of its rows each study may query."""
@@ -202,6 +200,14 @@ class XProNet(nn.Module):
 
     def positions(self, length: int) -> Tensor:
         return sine_positions(length, self.config.d_model).to(self.head.weight)
+
+
+def _passes(present: Tensor) -> list[Tensor]:
+    """(V, B) bool, which views are there -> the same in parts, each a pass through the visual extractor."""
+    whole = present.all(dim=1)  # (V,)
+    parts = [present & (torch.arange(len(whole), device=whole.device) == view)[:, None] for view in whole.nonzero()]
+    rest = present & ~whole[:, None]
+    return [*parts[:-1], parts[-1] | rest] if parts else [rest]
 
 
 def _causal(tokens: Tensor) -> Tensor:
