@@ -33,7 +33,10 @@ def main() -> None:
 
     def dataset(*splits: str, **options) -> tuple[list, StudyDataset]:
         rows = [row for row, study in enumerate(studies) if study.split in splits]
-        return rows, StudyDataset(pack, [images[row] for row in rows], labels=labels[rows], seed=params.seed, **options)
+        ids = [studies[row].id for row in rows]
+        return rows, StudyDataset(
+            pack, [images[row] for row in rows], labels=labels[rows], seed=params.seed, ids=ids, **options
+        )
 
     fitted = fit(dataset("train", augment=True)[1], dataset("val")[1], params.classifier, seed=params.seed, **settings)
     network.save("data/classifier", fitted.classifier, fitted.thresholds)

@@ -60,7 +60,7 @@ def main() -> None:
         write_visual_features(
             [f"data/features/{name}.npy" for name in names],
             network,
-            StudyDataset(pack, [images[row] for row in rows]),
+            StudyDataset(pack, [images[row] for row in rows], ids=[studies[row].id for row in rows]),
             backbone=params.model.backbone,
             batch_size=params.runtime.batch_size,
             device=device,

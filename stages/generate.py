@@ -55,14 +55,16 @@ def main() -> None:
         records = [{"id": study.id} for study in chosen]
         for source, path in LABELS.items():
             labels = read_labels(path, chosen) if path else np.ones((len(chosen), len(CONDITIONS)), np.float32)
-            dataset = StudyDataset(pack, [images[row] for row in rows], tokens=tokens, labels=labels)
+            dataset = StudyDataset(
+                pack, [images[row] for row in rows], tokens=tokens, labels=labels, ids=[study.id for study in chosen]
+            )
             reports, log_probs = write_reports(model, card.vocabulary, dataset, **search, **settings)
             nats = surprise(model, dataset, **settings)
             for record, report, log_prob, (total, count) in zip(records, reports, log_probs, nats, strict=True):
                 record[source] = {"report": report, "log_prob": round(log_prob, 4), "own_log_prob": round(-total, 4)}
                 record["own_tokens"] = count
         with replacing(f"data/predictions/{split}.jsonl") as beside, open(beside, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            file.writelines(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,10 @@ def main() -> None:
         seed=params.seed,
     )
     validation = StudyDataset(
-        pack, [images[study.id] for study in splits["val"]], labels=read_labels(val_labels, splits["val"])
+        pack,
+        [images[study.id] for study in splits["val"]],
+        labels=read_labels(val_labels, splits["val"]),
+        ids=[study.id for study in splits["val"]],
     )
 
     torch.manual_seed(params.seed)

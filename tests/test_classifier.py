@@ -205,6 +205,16 @@ def test_predictions_are_of_evaluation_mode_in_the_dataset_s_order(classifier):
     assert half.dtype == np.float32 and np.abs(half - expected.numpy()).max() > 3e-4
 
 
+def test_probabilities_that_are_no_numbers_are_refused(classifier):
+    """A rate that is too high breaks the weights; labels cut from NaN would all be 0."""
+    broken = copy.deepcopy(classifier)
+    broken.network.fc.bias.data[3] = torch.nan
+    studies = Studies(TRAIN)
+    studies.name = lambda study: f"study CXR{study}"
+    with pytest.raises(ValueError, match="^study CXR0: the classifier's probabilities are no numbers; lower class"):
+        predict(broken, studies, precision="float32", device=CPU, batch_size=2)
+
+
 def test_a_classifier_folder_is_all_that_prediction_needs(classifier, tmp_path):
     thresholds = np.linspace(0.1, 0.9, 14, dtype=np.float32)
     network.save(tmp_path / "classifier", classifier, thresholds)

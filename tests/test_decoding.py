@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from xpronet.model.decoding import beam_search
+from xpronet.model.decoding import NoNumbers, beam_search
 
 VOCABULARY, LENGTH = 3, 4
 
@@ -106,3 +106,14 @@ def test_stopping_early_finds_what_patience_finds(beam_size):
         assert result.log_probs[0].item() == pytest.approx(total, abs=1e-5)
         saved += 9 - steps
     assert saved > 40
+
+
+@pytest.mark.parametrize("position", [0, 2])
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_what_is_no_number_is_no_empty_report(position, beam_size):
+    """Nor a finished one: what is NaN after some words says nothing about which report is likely."""
+    table = tables(3, seed=1)
+    table[1, position] = torch.nan
+    with pytest.raises(NoNumbers, match=r"studies \[1\] of the batch: their log-probabilities are no numbers") as error:
+        search(table, beam_size)
+    assert error.value.rows == [1]

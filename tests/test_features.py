@@ -72,6 +72,17 @@ def test_two_processes_write_what_one_writes(dataset, whole, tmp_path):
         torch.set_num_threads(threads)
 
 
+def test_a_network_whose_weights_are_broken_is_refused(dataset, tmp_path):
+    """Clusters of what is no number are found hours later, by a library that does not know where it came from."""
+    broken = network()
+    broken.conv1.weight.data[0] = torch.nan
+    named = StudyDataset(dataset.pack, VIEWS, ids=[f"CXR{n}" for n in range(len(VIEWS))])
+    with pytest.raises(ValueError, match="^features: study CXR0: no numbers: the weights of the network are broken"):
+        write_visual_features(
+            [tmp_path / "v.npy"], broken, named, backbone="resnet18", batch_size=2, device=torch.device("cpu")
+        )
+
+
 def interrupt(folder: Path, dataset: StudyDataset, monkeypatch, *, after: int, **options) -> None:
     """Extract, and die before batch `after`."""
     track = features.track

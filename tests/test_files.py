@@ -33,6 +33,14 @@ def test_a_crash_while_writing_leaves_what_was_there(tmp_path, old):
     assert not old or read_json(path) == {"old": 1}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_refused_by_its_key(tmp_path, value):
+    """JSON has neither NaN nor Infinity: other programs would refuse the whole file."""
+    with pytest.raises(ValueError, match=rf"a\.json: test\.epochs\.1\.loss = {value}: no number that JSON has$"):
+        write_json(tmp_path / "a.json", {"id": "x", "test": {"epochs": ({"loss": 1.5}, {"loss": value})}})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_replaced_as_a_whole_and_leftovers_go(tmp_path):
     for name in ("old", "new"):
         (tmp_path / ".model.part").mkdir()  # as a killed run leaves it

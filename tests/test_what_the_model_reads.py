@@ -263,6 +263,19 @@ def test_reports_are_of_the_named_model_under_each_kind_of_labels(made, folder, 
             assert np.abs(likelihoods[source] - likelihoods["predicted"]).max() > 0.1
 
 
+def test_a_model_whose_weights_are_broken_is_refused_by_the_first_study(made):
+    """Empty reports of log-probability -Infinity would be scored, and could not be read again."""
+    torch.manual_seed(11)
+    sizes = {"backbone": "resnet18", "d_model": 16, "d_ff": 16, "heads": 2, "layers": 1, "n_prototypes": 2, "gamma": 3}
+    model = XProNet(ModelConfig(vocab_size=len(WORDS), d_prototype=520, **sizes)).eval()
+    model.head.bias.data[3] = torch.nan
+    card = checkpoint.ModelCard(Vocabulary(WORDS), OBSERVATIONS, "mimic_cxr", 32, beam_size=2, max_length=5)
+    checkpoint.save("data/model", model, card)
+    with pytest.raises(ValueError, match=r"^study val-0 and 3 more: the model's log-probabilities are no numbers"):
+        made.run("generate")
+    assert not Path("data/predictions").exists()
+
+
 def test_a_model_of_other_images_or_another_cleaning_is_refused(made):
     torch.manual_seed(11)
     model = XProNet(ModelConfig(vocab_size=len(WORDS), backbone="resnet18", d_model=16, d_ff=16, heads=2, layers=1))

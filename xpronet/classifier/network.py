@@ -47,14 +47,23 @@ def predict(
     batch_size: int,
     workers: int = 0,
 ) -> np.ndarray:
-    """Probabilities (N, K) float32 in the dataset's order."""
+    """Probabilities (N, K) float32 in the dataset's order.
+
+    Raises:
+        ValueError: those of a study are no numbers.
+    """
     classifier.eval()
     rows = []
     for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="classify", unit="batches"):
         batch = batch.to(device)
         with autocast(device, precision):
             logits = classifier(batch.images, batch.views)
-        rows.append(torch.sigmoid(logits.float()).cpu())
+        probabilities = torch.sigmoid(logits.float()).cpu()
+        broken = ~probabilities.isfinite().all(dim=1)
+        if broken.any():
+            name = dataset.name(int(batch.positions[broken.to(device)][0]))
+            raise ValueError(f"{name}: the classifier's probabilities are no numbers; lower classifier.lr")
+        rows.append(probabilities)
     return torch.cat(rows).numpy()
 
 

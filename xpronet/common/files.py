@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 import os
 import re
 import shutil
@@ -40,8 +41,21 @@ def _remove(path: Path) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
+    """Raise ValueError, one line, where a number is not finite: JSON has no such numbers."""
+    for key, value in _numbers(content):
+        if not math.isfinite(value):
+            raise ValueError(f"{path}: {key or 'content'} = {value}: no number that JSON has")
     with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """(where it stands, as `test.BLEU_4` or `epochs.0.loss`, value) of each float."""
+    if isinstance(content, float):
+        yield key, content
+    elif isinstance(content, dict | list | tuple):
+        for name, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _numbers(value, f"{key}.{name}".lstrip("."))
 
 
 def read_text(path: str | Path) -> str:

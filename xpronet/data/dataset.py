@@ -53,13 +53,18 @@ class StudyDataset(Dataset):
         labels: np.ndarray | None = None,
         augment: bool = False,
         seed: int = 0,
+        ids: Sequence[str] | None = None,
     ):
-        """`images`: positions in the pack per study; `tokens`: ids per study; `labels`: (N, K)."""
+        """`images`: positions in the pack per study; `tokens`: words' ids per study; `labels`: (N, K); `ids`: names."""
         self.pack, self.images, self.tokens, self.labels = pack, images, tokens, labels
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self._ids = augment, seed, ids
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def name(self, study: int) -> str:
+        """How an error calls a study."""
+        return f"study {self._ids[study] if self._ids else f'number {study}'}"
 
     def __getitem__(self, item: tuple[int, int]):
         epoch, study = item

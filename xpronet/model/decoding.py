@@ -15,6 +15,14 @@ from xpronet.data.reports import END
 FINISHED = -1000.0  # what the published code subtracts from a finished beam, so that it is not extended
 
 
+class NoNumbers(ValueError):
+    """Log-probabilities that are no numbers: a network whose weights are broken, or an input that is."""
+
+    def __init__(self, rows: list[int]):
+        super().__init__(f"studies {rows} of the batch: their log-probabilities are no numbers")
+        self.rows = rows  # of the batch
+
+
 class Generation(NamedTuple):
     tokens: Tensor  # (B, max_length) int64, without the start, padded with 0
     log_probs: Tensor  # (B,) float32, sum over the report's tokens, its end included
@@ -34,6 +42,9 @@ def beam_search(
         step: (newest token of each beam (B, beam), its position, which beam each goes on from (B, beam) or None) ->
             log-probabilities of the next token (B, beam, V).
         batch: number of studies B.
+
+    Raises:
+        NoNumbers: of some studies a log-probability is NaN, or none is finite.
     """
     rows = torch.arange(batch, device=device)
     past = torch.zeros(batch, beam_size, 0, dtype=torch.int64, device=device)  # tokens of each beam
@@ -59,4 +70,7 @@ def beam_search(
         sums = torch.where(ended, sums + FINISHED, sums)
         if bool((best >= sums.max(dim=1).values).all()):
             break
+    broken = sums.isnan().any(dim=1) | ~best.isfinite()  # a NaN ranks first and stays
+    if broken.any():
+        raise NoNumbers(broken.nonzero().flatten().tolist())
     return Generation(reports, best)

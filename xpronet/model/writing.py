@@ -5,6 +5,7 @@ import torch
 from xpronet.common.progress import track
 from xpronet.data.dataset import StudyDataset, loader
 from xpronet.data.reports import Vocabulary
+from xpronet.model.decoding import NoNumbers
 from xpronet.model.losses import token_nats
 from xpronet.model.xpronet import XProNet
 
@@ -23,14 +24,20 @@ def write_reports(
     """One cleaned report per study in the dataset's order, and its summed log-probability (§3.3).
 
     Leaves the model in evaluation mode.
+
+    Raises:
+        ValueError: the model's log-probabilities for a study are no numbers.
     """
     model.eval()
     reports, log_probs = [], []
     for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="generate", unit="batches"):
         batch = batch.to(device)
-        result = model.generate(
-            batch.images, batch.labels, views=batch.views, beam_size=beam_size, max_length=max_length
-        )
+        try:
+            result = model.generate(
+                batch.images, batch.labels, views=batch.views, beam_size=beam_size, max_length=max_length
+            )
+        except NoNumbers as error:
+            raise _no_numbers(dataset, batch.positions[error.rows]) from None
         reports += [vocabulary.decode(ids) for ids in result.tokens.tolist()]
         log_probs += result.log_probs.tolist()
     return reports, log_probs
@@ -44,6 +51,9 @@ def surprise(
 
     Eq. 19 for studies under test, by teacher forcing: the end token counts, the start token does not. `dataset` has
     tokens; the model is left in evaluation mode.
+
+    Raises:
+        ValueError: the model's log-probabilities for a study are no numbers.
     """
     model.eval()
     found = []
@@ -51,5 +61,16 @@ def surprise(
         batch = batch.to(device)
         log_probs = model(batch.images, batch.tokens, batch.labels, views=batch.views).log_probs  # (B, T - 1, V)
         nats, counted = token_nats(log_probs, batch.tokens[:, 1:])  # (B, T - 1)
+        if not nats.isfinite().all():
+            raise _no_numbers(dataset, batch.positions[~nats.isfinite().all(dim=1)])
         found += zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)
     return found
+
+
+def _no_numbers(dataset: StudyDataset, positions: torch.Tensor) -> ValueError:
+    first, *others = positions.tolist()
+    more = f" and {len(others)} more" if others else ""
+    return ValueError(
+        f"{dataset.name(first)}{more}: the model's log-probabilities are no numbers: its weights are broken; "
+        "train again with a lower train.lr and train.lr_visual, or name another model_folder"
+    )

@@ -123,7 +123,12 @@ class XProNet(nn.Module):
     def generate(
         self, images: Tensor, labels: Tensor, *, beam_size: int, max_length: int, views: Tensor | None = None
     ) -> Generation:
-        """Reports by beam search, greedy with beam 1: the best beam of each study."""
+        """Reports by beam search, greedy with beam 1: the best beam of each study.
+
+        Raises:
+            ValueError: the model is in training mode, a size is below 1, or a study has no label; `NoNumbers`, which is
+                one too, where log-probabilities are none.
+        """
         if self.training:
             raise ValueError("generate needs a model in evaluation mode: call .eval() first")
         if beam_size < 1 or max_length < 1:

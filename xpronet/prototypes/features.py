@@ -39,7 +39,7 @@ def write_visual_features(
         processes: on CUDA each takes the next device, on a CPU its share of the cores.
 
     Raises:
-        ValueError: a process died.
+        ValueError: a process died, or the network gives a study no numbers.
     """
     network = network.eval().to(memory_format=torch.channels_last)
     network.fc = nn.Identity()
@@ -87,6 +87,9 @@ def _extract(
         owner = batch.views.nonzero()[:, 0]  # (n,) which study of the batch each view belongs to
         for mirrored, file in enumerate(files):
             pooled = network(images.flip(-1) if mirrored else images).float()  # (n, C_1)
+            if not pooled.isfinite().all():
+                first = batch.positions[owner[~pooled.isfinite().all(dim=1)][0]]
+                raise ValueError(f"features: {dataset.name(first)}: no numbers: the weights of the network are broken")
             sums = pooled.new_zeros(len(batch.views), pooled.shape[1]).index_add_(0, owner, pooled)
             file[batch.positions.cpu().numpy()] = (sums / batch.views.sum(dim=1, keepdim=True)).cpu().numpy()
         done[piece] = 1
