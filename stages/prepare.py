@@ -9,7 +9,14 @@ from pathlib import Path
 from stages.stage import run
 from xpronet.common.files import write_json
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
-from xpronet.data.studies import SPLITS, Study, of_split, read_annotation, write_annotation
+from xpronet.data.studies import (
+    SPLITS,
+    Study,
+    of_split,
+    read_annotation,
+    require_every_split,
+    write_annotation,
+)
 from xpronet.sources import archives, openi, packing, physionet
 from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
 
@@ -58,6 +65,7 @@ def main() -> None:
         studies, excluded = read_studies(params)
         for reason, count in sorted(excluded.items()):
             logging.info("left out: %s: %d", reason, count)
+        require_every_split(studies, params.source, excluded)
         reader = read_images(params, studies)
     studies, broken = packing.pack_studies(
         studies,

@@ -118,8 +118,11 @@ def test_broken_images_are_dropped_by_parameter(folder, tmp_path):
 
 
 def test_when_nothing_can_be_read_dropping_is_no_help(folder, tmp_path):
-    with pytest.raises(ValueError, match="none of 2 can be read, the first: study S: .*no such image"):
-        pack(folder, tmp_path / "o", [Study("S", "train", "x", ("a.png", "b.png"))], broken="drop")
+    """Of a whole split: the others alone are no dataset."""
+    lost = Study("S", "test", "x", ("a.png", "b.png"))
+    with pytest.raises(ValueError, match="none of 2 in test can be read, the first: study S: .*no such image"):
+        pack(folder, tmp_path / "o", [*studies()[:2], lost], broken="drop")
+    assert not (tmp_path / "o/images.u8").exists()
 
 
 def test_the_number_of_processes_changes_no_byte(folder, tmp_path):

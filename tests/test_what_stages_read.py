@@ -5,7 +5,9 @@ computed again from the files that they should have read.
 """
 
 import csv
+import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +32,7 @@ from xpronet.classifier.fit import fit
 from xpronet.classifier.params import ClassifierParams
 from xpronet.classifier.thresholds import choose_thresholds
 from xpronet.data.dataset import StudyDataset
+from xpronet.data.studies import Study, require_every_split
 from xpronet.encoders import text_encoders
 from xpronet.labels import rules
 from xpronet.labels.conditions import pseudo_labels
@@ -37,6 +40,26 @@ from xpronet.prototypes.kmeans import prototype_matrix
 
 CPU = torch.device("cpu")
 SEED = PARAMS["seed"]
+
+
+# prepare
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_without_a_study_is_refused_before_any_work(made, split):
+    """It would be noticed after training, by a library that cannot name it."""
+    annotation = read_json("data/prepared/annotation.json")
+    Path("a.json").write_text(json.dumps({**annotation, split: []}))
+    images = {**PARAMS["images"], "folder": "none", "broken": "fail"}
+    with pytest.raises(ValueError, match=f"^a.json: no study in {split}: .*; move studies of another split there$"):
+        made.run("prepare", dataset="iu_xray", source="a.json", images=images)
+
+
+def test_filters_that_empty_a_split_are_named():
+    with pytest.raises(
+        ValueError, match=r"^x: no study in val and test: .* or leave out fewer \(no x: 2; one image: 3\)$"
+    ):
+        require_every_split([Study("a", "train", "x", ("a.png",))], "x", {"no x": 2, "one image": 3})
 
 
 # label

@@ -8,6 +8,7 @@ Ours are `impression` (a section that labellers may read) and `state` (what a ph
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -66,7 +67,22 @@ def write_annotation(path: str | Path, studies: list[Study]) -> None:
     write_json(path, content)
 
 
-def of_split(studies: list[Study], split: Split) -> list[Study]:
+def require_every_split(studies: Sequence[Study], where: str, left_out: Mapping[str, int] | None = None) -> None:
+    """Raise ValueError, one line, where a split has no study: there is nothing to train, choose or test with.
+
+    Args:
+        left_out: how many were left out for which reason, for the line.
+    """
+    empty = [split for split in SPLITS if not of_split(studies, split)]
+    if empty:
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted((left_out or {}).items()))
+        raise ValueError(
+            f"{where}: no study in {' and '.join(empty)}: training, the choice of its epoch and the scores need one "
+            f"each; move studies of another split there{f', or leave out fewer ({reasons})' if reasons else ''}"
+        )
+
+
+def of_split(studies: Sequence[Study], split: Split) -> list[Study]:
     return [study for study in studies if study.split == split]
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from xpronet.common.files import raise_all
 from xpronet.common.progress import track
-from xpronet.data.studies import Study
+from xpronet.data.studies import Study, of_split
 from xpronet.sources.images import Picture, decode
 from xpronet.sources.pack_writer import Packed, PackWriter, pack_image
 from xpronet.sources.phantom import source
@@ -123,7 +123,8 @@ def pack_studies(
         broken: `drop` leaves out images that cannot be read, and studies that have no other.
 
     Raises:
-        ValueError: images are missing or broken; each is named with its study, and no pack is written.
+        ValueError: images are missing or broken; each is named with its study, and no pack is written. With `drop`, a
+            split of which no image is left.
     """
     views = [(study, view) for study in studies for view in range(len(study.image_path))]
     key = _key(studies, reader, broken)
@@ -142,19 +143,21 @@ def pack_studies(
             paths = []
             for path, row in zip(study.image_path, rows, strict=False):
                 if isinstance(row, str):
-                    problems.append(f"study {study.id}: {row}")
+                    problems.append((study.split, f"study {study.id}: {row}"))
                 else:
                     paths.append(path)
             if paths:
                 kept.append(replace(study, image_path=tuple(paths)))
+        lines = [line for _, line in problems]
         if broken == "fail":
-            raise_all("images", problems)
-        if not kept:
-            raise ValueError(f"images: none of {len(views)} can be read, the first: {problems[0]}")
+            raise_all("images", lines)
+        for lost in {study.split: None for study in studies if not of_split(kept, study.split)}:
+            first, *others = [line for split, line in problems if split == lost]
+            raise ValueError(f"images: none of {1 + len(others)} in {lost} can be read, the first: {first}")
         for note, count in Counter(row[-2] for row in writer.rows if isinstance(row, list) and row[-2]).items():
             logger.info("pack: %d images: %s", count, note)
         writer.finish()
-    return kept, problems
+    return kept, lines
 
 
 @dataclass(frozen=True)
