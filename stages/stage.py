@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from xpronet.common.shortage import explain
+
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage; set XPRONET_DEBUG=1 to see where a mistake was noticed."""
@@ -20,10 +22,15 @@ def run(main: Callable[[], None]) -> None:
         logging.info("done in %.0f s", time.monotonic() - started)
     except KeyboardInterrupt:
         sys.exit("interrupted; nothing half-written is left, run it again")
-    except (ValueError, OSError) as error:  # a mistake of the user's, or a machine that lacks something
+    except (ValueError, OSError) as error:  # a mistake of the user's
         if os.environ.get("XPRONET_DEBUG"):
             raise
         sys.exit(str(error))
+    except (MemoryError, RuntimeError) as error:  # a machine that lacks something, or a mistake of ours
+        line = explain(error)
+        if line is None or os.environ.get("XPRONET_DEBUG"):
+            raise
+        sys.exit(line)
 
 
 @contextmanager

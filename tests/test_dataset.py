@@ -1,9 +1,19 @@
 """What a model is shown of a study is its own, and its random windows can be had again on another machine."""
 
+import os
+import pickle
+import re
+import signal
+import time
+from multiprocessing.reduction import ForkingPickler
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from xpronet.common.shortage import explain
+from xpronet.data import dataset as module
 from xpronet.data.dataset import Batch, StudyDataset, batches_of, collate, image_positions, loader
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study
@@ -172,3 +182,59 @@ def test_a_batch_moves_to_its_device_as_a_whole():
 def test_images_of_a_pack_are_counted_over_all_views():
     studies = [Study(str(count), "train", "x", ("a.png",) * count) for count in (2, 1, 3, 1)]
     assert image_positions(studies) == [[0, 1], [2], [3, 4, 5], [6]]
+
+
+def test_a_batch_comes_from_a_worker_without_shared_memory(pack):
+    """A container has 64 MB of it: a worker that finds no room there drops the batch, and training waits for ever."""
+    (batch,) = loader(StudyDataset(pack, VIEWS, tokens=TOKENS, labels=LABELS), batch_size=len(VIEWS))
+    sent = bytes(ForkingPickler.dumps(batch))
+    assert len(sent) > batch.pixels.nbytes  # the pixels are in it, not a handle to them
+    found = pickle.loads(sent)
+    for name, tensor in vars(batch).items():
+        assert torch.equal(getattr(found, name), tensor) and getattr(found, name).dtype == tensor.dtype, name
+
+
+class Failing(StudyDataset):
+    """Does `fail` in place of the third study."""
+
+    def __init__(self, pack: ImagePack, fail):
+        super().__init__(pack, VIEWS)
+        self.fail = fail
+
+    def __getitem__(self, item: tuple[int, int]):
+        if item[1] == 2:
+            self.fail()
+        return super().__getitem__(item)
+
+
+def lacks_memory():
+    raise MemoryError("Unable to allocate 7 GiB")
+
+
+@pytest.mark.parametrize(
+    ("fail", "line"),
+    [
+        (
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            "a process that loads data has died, perhaps for want of memory",
+        ),
+        (lambda: time.sleep(3), "a process that loads data has not answered"),
+        (lacks_memory, "out of memory .*Unable to allocate 7 GiB"),
+    ],
+)
+def test_a_worker_that_dies_or_starves_or_hangs_is_one_line(pack, monkeypatch, fail, line):
+    """Not a traceback, and not a night of waiting."""
+    monkeypatch.setattr(module, "PATIENCE", 1)
+    with pytest.raises((RuntimeError, MemoryError)) as error:
+        list(loader(Failing(pack, fail), batch_size=1, workers=1))
+    assert re.search(rf"^{line}.*: lower train.batch_size", explain(error.value))
+    assert "\n" not in explain(error.value)
+
+
+def test_workers_that_cannot_start_are_one_line_with_the_key(pack, monkeypatch):
+    def start(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(DataLoader, "__iter__", start)
+    with pytest.raises(ValueError, match=r"^runtime.workers = 2: .* cannot be started \(No space left on device: /dev"):
+        list(loader(StudyDataset(pack, VIEWS), batch_size=1, workers=2))

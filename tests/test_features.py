@@ -136,6 +136,19 @@ def test_a_process_that_dies_is_one_line(dataset, tmp_path, monkeypatch):
         extract(tmp_path, dataset, processes=2)
 
 
+def test_what_a_process_lacks_is_one_line(dataset, tmp_path, monkeypatch):
+    """A process of its own hands back a traceback, whatever it met."""
+
+    def spawn(*args, **options):
+        text = "-- Process 1 terminated with the following error:\nTraceback ...\nOutOfMemoryError: CUDA out of memory."
+        raise torch.multiprocessing.ProcessRaisedException(text, error_index=1, error_pid=7)
+
+    monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
+    with pytest.raises(ValueError, match=r"^features: out of memory .*: lower .*; run again to go on$") as error:
+        extract(tmp_path, dataset, processes=2)
+    assert "\n" not in str(error.value)
+
+
 def write_pieces(path: Path) -> None:
     """All but the last of ten pieces, then die."""
     pieces = Pieces([path], [(10, 3)], pieces=10, key="k")

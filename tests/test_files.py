@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.stage import only_one
+from stages.stage import only_one, run
 from xpronet.common.files import (
     json_lines,
     keyed,
@@ -128,3 +128,44 @@ def test_a_second_stage_does_not_start_beside_a_running_one(tmp_path, monkeypatc
     assert "another stage is still running" in done.stderr
     assert "Traceback" not in done.stderr
     assert subprocess.run(command, capture_output=True, text=True).stdout == "started\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("a: wrong"), "^a: wrong$"),
+        (MemoryError(), r"^out of memory \(of the machine\): lower train.batch_size"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate\n20 MiB"),
+            r"^out of memory \(CUDA .* 20 MiB\): lower train.b",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
+            "^out of memory .*: lower train.b",
+        ),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "has died.*runtime.workers: 0"),
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </x>"),
+            "in /dev/shm.*runtime.processes=1",
+        ),
+    ],
+)
+def test_a_stage_ends_with_a_line_that_names_what_to_change(tmp_path, monkeypatch, error, line):
+    monkeypatch.chdir(tmp_path)
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit, match=line) as end:
+        run(main)
+    assert "\n" not in str(end.value)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def main():
+        raise RuntimeError("stack expects each tensor to be equal size. Caught in DataLoader worker process 0")
+
+    with pytest.raises(RuntimeError, match="stack expects"):
+        run(main)

@@ -122,6 +122,13 @@ def main() -> None:
         if os.environ.get("XPRONET_DEBUG"):
             raise
         sys.exit(str(error))
+    except (MemoryError, RuntimeError) as error:
+        from xpronet.common.shortage import explain
+
+        line = explain(error)
+        if line is None or os.environ.get("XPRONET_DEBUG"):
+            raise
+        sys.exit(line)
 
 
 if __name__ == "__main__":

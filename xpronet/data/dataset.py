@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from xpronet.data.pack import ImagePack, normalise
 from xpronet.data.studies import Study
 
+PATIENCE = 600  # seconds that a batch may take to load in a worker process
+
 
 @dataclass
 class Batch:
@@ -23,6 +25,13 @@ class Batch:
     def images(self) -> torch.Tensor:
         """(B, V, 3, H, W) float32, normalised where the pixels are: a twelfth of it crosses processes and devices."""
         return normalise(self.pixels)
+
+    def __getstate__(self):
+        """As arrays, which leave a worker process through a pipe: tensors use /dev/shm, which is often too small."""
+        return {name: tensor.numpy() for name, tensor in vars(self).items()}
+
+    def __setstate__(self, state):
+        vars(self).update({name: torch.from_numpy(array) for name, array in state.items()})
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
@@ -108,16 +117,28 @@ def collate(items: Sequence[tuple]) -> Batch:
 
 def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, seed: int = 0, workers: int = 0):
     """Batches of a dataset; set `loader.sampler.epoch` before each epoch of training."""
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), shuffle=shuffle, seed=seed),
-        collate_fn=collate,
-        num_workers=workers,
-    )
+    sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=seed)
+    return _Loader(dataset, workers, batch_size=batch_size, sampler=sampler)
 
 
 def batches_of(dataset: StudyDataset, batches: Sequence[Sequence[int]], *, workers: int = 0) -> DataLoader:
     """The given batches of positions, in their order."""
     items = [[(0, position) for position in batch] for batch in batches]
-    return DataLoader(dataset, batch_sampler=items, collate_fn=collate, num_workers=workers)
+    return _Loader(dataset, workers, batch_sampler=items)
+
+
+class _Loader(DataLoader):
+    """The one way to load batches: whatever becomes of its worker processes, the main one does not wait for ever."""
+
+    def __init__(self, dataset: StudyDataset, workers: int, **order):
+        timeout = PATIENCE if workers else 0
+        super().__init__(dataset, collate_fn=collate, num_workers=workers, timeout=timeout, **order)
+
+    def __iter__(self):
+        try:
+            return super().__iter__()
+        except OSError as error:  # no room for their semaphores in /dev/shm, or too many processes
+            raise ValueError(
+                f"runtime.workers = {self.num_workers}: the processes that load data cannot be started "
+                f"({error.strerror}: /dev/shm is full, or these are too many): take fewer, or 0"
+            ) from None

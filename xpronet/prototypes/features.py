@@ -10,6 +10,7 @@ from torch import nn
 
 from xpronet.common.progress import track
 from xpronet.common.resumable import Pieces
+from xpronet.common.shortage import explain
 from xpronet.data.dataset import StudyDataset, batches_of
 from xpronet.encoders.backbones import WIDTH
 
@@ -57,6 +58,9 @@ def write_visual_features(
             torch.multiprocessing.spawn(_extract, args=work, nprocs=processes)
         except torch.multiprocessing.ProcessExitedException as error:
             raise ValueError(f"features: {error}; run again to go on") from None
+        except torch.multiprocessing.ProcessRaisedException as error:  # its text is a traceback
+            reason = RuntimeError(str(error).strip().splitlines()[-1])
+            raise ValueError(f"features: {explain(reason) or reason}; run again to go on") from error
     pieces.finish()
 
 
