@@ -39,10 +39,9 @@ def read_studies(params: Params) -> tuple[list[Study], Counter[str]]:
         return read_annotation(params.source), Counter()
     if params.dataset == "mimic_cxr":
         return physionet.read_studies(params.source, params.images.folder, **dict(params.mimic))
-    published = read_annotation(params.openi.split) if params.openi.split else None
     return openi.studies(
         openi.read_reports(params.source),
-        split=published and {study.id: study.split for study in published},
+        split=read_annotation(params.openi.split) if params.openi.split else None,
         min_views=params.openi.min_views,
         max_views=params.openi.max_views,
         seed=params.openi.seed,

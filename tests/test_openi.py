@@ -1,5 +1,6 @@
 """IU-Xray from what Indiana University distributes: the studies of the published annotation, or one's own split."""
 
+import csv
 import io
 import random
 import sys
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from xpronet.data.pack import ImagePack
-from xpronet.data.studies import read_annotation
+from xpronet.data.studies import Study, read_annotation
 from xpronet.sources.openi import read_reports, studies
 from xpronet.sources.packing import Folder, pack_studies
 
@@ -172,21 +173,46 @@ def test_few_patients_are_split_so_that_none_is_empty(collection, patients):
         assert min(counts) > 0 and sum(counts) == patients and counts[0] == max(counts)
 
 
-def test_a_published_split_leaves_others_out_and_names_what_is_absent(collection):
-    found, _ = studies(
-        collection, split={"CXR2_IM-0002": "test", "CXR1_IM-0001": "train"}, min_views=2, max_views=2, seed=1
-    )
+def published(*ids: str, split="test", report="x") -> list[Study]:
+    return [Study(id, split, report, ("0.png",)) for id in ids]
+
+
+def test_a_published_split_leaves_others_out(collection):
+    split = published("CXR2_IM-0002") + published("CXR1_IM-0001", split="train")
+    found, left_out = studies(collection, split=split, min_views=2, max_views=2, seed=1)
     assert [(study.id, study.split) for study in found] == [("CXR1_IM-0001", "train"), ("CXR2_IM-0002", "test")]
-    with pytest.raises(ValueError, match="study CXR99_IM-0099 is not among"):
-        studies(collection, split={"CXR99_IM-0099": "test"}, min_views=2, max_views=2, seed=1)
+    assert found[0].report == "Report 1."
+    usable = sum(bool(report.findings) and len(report.images) > 1 for report in collection)
+    assert left_out["not in openi.split"] == usable - 2
+
+
+def test_what_a_published_split_names_in_vain_is_told_with_the_reason(collection):
+    ids = ("CXR99_IM-0099", "CXR9_IM-0009", "CXR4_IM-0004", "CXR2_IM-7777", "CXR3_IM-0003", "CXR3_IM-0003-0001")
+    with pytest.raises(ValueError) as error:
+        studies(collection, split=published(*ids, report="Report 3."), min_views=2, max_views=2, seed=1)
+    assert str(error.value).splitlines() == [
+        "openi.split: 5 problems",
+        "  study CXR99_IM-0099: not among the reports",
+        "  study CXR9_IM-0009: its report has no findings",
+        "  study CXR4_IM-0004: its report has fewer images than openi.min_views 2: 1",
+        "  study CXR2_IM-7777: the report of CXR2 has other words",
+        "  study CXR3_IM-0003-0001: the report of CXR3 is that of study CXR3_IM-0003 already",
+    ]
+
+
+def test_a_selection_that_leaves_nothing_is_one_line(collection):
+    with pytest.raises(
+        ValueError, match=r"openi.min_views 9: none of 40 reports can be used \(fewer than 9 images: 36, "
+    ):
+        studies(collection, split=None, min_views=9, max_views=9, seed=1)
 
 
 def test_the_real_collection_gives_the_published_annotation(shared):
     """All 2,955 studies: ids, splits, and reports character by character."""
     reports = read_reports(shared / "iu_xray/raw/NLMCXR_reports.tgz")
     assert len(reports) == 3955
-    published = {study.id: study for study in read_annotation(shared / "iu_xray/annotation.json")}
-    split = {id: study.split for id, study in published.items()}
+    split = read_annotation(shared / "iu_xray/annotation.json")
+    published = {study.id: study for study in split}
     found, _ = studies(reports, split=split, min_views=2, max_views=2, seed=1)
     assert {study.id: (study.split, study.report) for study in found} == {
         id: (study.split, study.report) for id, study in published.items()
@@ -270,6 +296,30 @@ def test_kaggle_s_form_gives_the_same_studies(tmp_path):
     found, left_out = studies(reports, split=None, min_views=1, max_views=2, seed=1)
     assert {study.id for study in found} == {"CXR2_IM-0652", "CXR3_IM-1384", "CXR10_IM-0002"}
     assert left_out == {"no findings section": 1}
+
+
+def test_kaggle_s_form_takes_the_published_ids_and_split(shared, tmp_path):
+    """All 2,955, five of which have another id there: uid 1 by its name, four by the order of their images."""
+    reports, images = [], []
+    for report in read_reports(shared / "iu_xray/raw/NLMCXR_reports.tgz"):
+        uid = report.patient.removeprefix("CXR")
+        reports.append([uid, "", "", "", "", "", report.findings.replace("  ", " "), report.impression])
+        for n, id in enumerate(report.image_ids):
+            name = f"{uid}_{id[id.index('IM-') :]}.dcm.png"
+            frontal = n == (len(report.image_ids) - 1 if uid in ("372", "800", "1720", "3912") else 0)
+            images.append([uid, name, "Frontal" if frontal else "Lateral"])
+    for name, header, rows in (
+        ("reports", "uid,MeSH,Problems,image,indication,comparison,findings,impression", reports),
+        ("projections", "uid,filename,projection", images),
+    ):
+        with open(tmp_path / f"indiana_{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([header.split(","), *rows])
+    split, kaggle = read_annotation(shared / "iu_xray/annotation.json"), read_reports(tmp_path)
+    ids = {report.patient: report.id for report in kaggle}
+    assert len({study.id for study in split} - set(ids.values())) == 5 and ids["CXR1"] == "CXR1_IM-0001"
+    found, _ = studies(kaggle, split=split, min_views=2, max_views=2, seed=1)
+    assert {study.id: study.split for study in found} == {study.id: study.split for study in split}
+    assert {study.id.partition("_")[0] for study in found} == {study.subject_id for study in found}
 
 
 def test_bad_rows_of_kaggle_s_tables_are_all_named(tmp_path):

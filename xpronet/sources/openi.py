@@ -9,7 +9,7 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -68,19 +68,20 @@ def read_reports(path: str | Path) -> list[Report]:
 
 
 def studies(
-    reports: Sequence[Report], *, split: Mapping[str, Split] | None, min_views: int, max_views: int, seed: int
+    reports: Sequence[Report], *, split: Sequence[Study] | None, min_views: int, max_views: int, seed: int
 ) -> tuple[list[Study], Counter[str]]:
     """The reports with findings and at least `min_views` images as studies, of which the first `max_views` are kept.
 
     Args:
-        split: split of each study id, as a published annotation has it; others are left out. None draws patients
-            7 : 1 : 2 by `seed`.
+        split: a published annotation, whose ids and splits are taken; reports that are not in it are left out. None
+            draws patients 7 : 1 : 2 by `seed`.
 
     Returns:
         The studies, train first, and how many reports were left out for which reason.
 
     Raises:
-        ValueError: the split names studies that are not there; all are listed.
+        ValueError: no report can be used, or too few for three splits; or the annotation has studies that are not among
+            the reports, all of which are listed with the reason.
     """
     usable, excluded = [], Counter()
     for report in reports:
@@ -91,23 +92,53 @@ def studies(
         else:
             usable.append(report)
     if split is None:
-        split = _draw_split(usable, seed)
-    absent = sorted(set(split) - {report.id for report in usable})
-    raise_all("split", [f"study {id} is not among the reports with {min_views} images and findings" for id in absent])
-    excluded["not in openi.split"] = sum(report.id not in split for report in usable)
+        if not usable:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items())
+            raise ValueError(f"openi.min_views {min_views}: none of {len(reports)} reports can be used ({reasons})")
+        named = [(report, report.id, drawn) for report, drawn in zip(usable, _draw_split(usable, seed), strict=True)]
+    else:
+        named = [(report, study.id, study.split) for report, study in _published(reports, split, min_views)]
+        excluded["not in openi.split"] = len(usable) - len(named)
     found = [
         Study(
-            id=report.id,
-            split=split[report.id],
+            id=id,
+            split=of,
             report=report.findings,
             image_path=report.images[:max_views],
             impression=report.impression,
             subject_id=report.patient,
         )
-        for report in usable
-        if report.id in split
+        for report, id, of in named
     ]
     return sorted(found, key=lambda study: SPLITS.index(study.split)), +excluded
+
+
+def _published(reports: Sequence[Report], split: Sequence[Study], min_views: int) -> list[tuple[Report, Study]]:
+    """Each published study with its report, in the order of the reports.
+
+    They have the same id; or, where that was made of another order of the images, as in Kaggle's form, the same patient
+    and the same words.
+    """
+    by_id, by_patient = ({getattr(report, key): report for report in reports} for key in ("id", "patient"))
+    problems, found = [], {}
+    for study in split:
+        report = by_id.get(study.id) or by_patient.get(study.id.partition("_")[0])
+        if report is None:
+            problem = "not among the reports"
+        elif not report.findings:
+            problem = "its report has no findings"
+        elif len(report.images) < min_views:
+            problem = f"its report has fewer images than openi.min_views {min_views}: {len(report.images)}"
+        elif report.id != study.id and _words(report.findings) != _words(study.report):
+            problem = f"the report of {report.patient} has other words"
+        elif report.patient in found:
+            problem = f"the report of {report.patient} is that of study {found[report.patient][1].id} already"
+        else:
+            found[report.patient] = report, study
+            continue
+        problems.append(f"study {study.id}: {problem}")
+    raise_all("openi.split", problems)
+    return [found[report.patient] for report in reports if report.patient in found]
 
 
 def _in_order(reports: list[Report]) -> list[Report]:
@@ -152,8 +183,8 @@ def _read_kaggle(path: Path) -> list[Report]:
     return reports
 
 
-def _draw_split(reports: Sequence[Report], seed: int) -> dict[str, Split]:
-    """Split of each study id; each has a patient at least."""
+def _draw_split(reports: Sequence[Report], seed: int) -> list[Split]:
+    """Split of each report; each split has a patient at least."""
     patients = sorted({report.patient for report in reports})
     if len(patients) < len(SPLITS):
         raise ValueError(
@@ -164,7 +195,7 @@ def _draw_split(reports: Sequence[Report], seed: int) -> dict[str, Split]:
     first = min(max(round(len(patients) * SHARES["train"]), 1), len(patients) - 2)
     second = min(max(round(len(patients) * (SHARES["train"] + SHARES["val"])), first + 1), len(patients) - 1)
     of_patient = dict.fromkeys(patients[:first], "train") | dict.fromkeys(patients[first:second], "val")
-    return {report.id: of_patient.get(report.patient, "test") for report in reports}
+    return [of_patient.get(report.patient, "test") for report in reports]
 
 
 def _members(path: Path, problems: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -225,3 +256,8 @@ def _parse(content: bytes) -> Report:
 def _text(element: ElementTree.Element) -> str:
     """All of it, whatever part is marked up."""
     return "".join(element.itertext()).strip()
+
+
+def _words(text: str) -> list[str]:
+    """Case and punctuation aside."""
+    return re.findall(r"[a-z0-9]+", text.lower())
