@@ -117,6 +117,12 @@ def test_broken_images_are_dropped_by_parameter(folder, tmp_path):
     assert content(tmp_path / "o") == content(tmp_path / "p")
 
 
+def test_no_studies_are_one_line(folder, tmp_path):
+    for broken in ("fail", "drop"):
+        with pytest.raises(ValueError, match="images: there are no studies to pack"):
+            pack(folder, tmp_path / "o", [], broken=broken)
+
+
 def test_when_nothing_can_be_read_dropping_is_no_help(folder, tmp_path):
     """Of a whole split: the others alone are no dataset."""
     lost = Study("S", "test", "x", ("a.png", "b.png"))

@@ -113,6 +113,16 @@ def test_chosen_view_positions(tree):
     assert left_out["test: view position is none of PA"] == 2
 
 
+@pytest.mark.parametrize("positions", [["LL"], []])
+@pytest.mark.parametrize("views", ["each", "all"])
+def test_positions_that_no_image_has_are_one_line(tree, positions, views):
+    with pytest.raises(ValueError) as error:
+        read_studies(tree.write(), tree.files, views=views, positions=positions)
+    assert str(error.value) == (
+        f"mimic.positions {positions}: none of 8 images has one of them (PA: 4, AP: 3, LATERAL: 1)"
+    )
+
+
 def test_reports_from_the_archive(tree, tmp_path):
     """mimic-cxr-reports.zip as it is downloaded."""
     split = tree.write()

@@ -123,9 +123,11 @@ def pack_studies(
         broken: `drop` leaves out images that cannot be read, and studies that have no other.
 
     Raises:
-        ValueError: images are missing or broken; each is named with its study, and no pack is written. With `drop`, a
-            split of which no image is left.
+        ValueError: there are no studies; or images are missing or broken, each of which is named with its study, and no
+            pack is written. With `drop`, a split of which no image is left.
     """
+    if not studies:
+        raise ValueError("images: there are no studies to pack")
     views = [(study, view) for study in studies for view in range(len(study.image_path))]
     key = _key(studies, reader, broken)
     with PackWriter(pixels, index, resize=resize, crop=crop, key=key) as writer:

@@ -45,7 +45,7 @@ def read_studies(
         The studies, and how many images were left out for which reason, by split.
 
     Raises:
-        ValueError: files are missing, or rows are malformed; all are named.
+        ValueError: files are missing, or rows are malformed, all of which are named; or no image is left.
     """
     rows = _read_split(Path(split))
     excluded: Counter[str] = Counter()
@@ -55,6 +55,10 @@ def read_studies(
         for row in rows:
             if position.get(row["dicom_id"]) not in positions:
                 excluded[f"{row['split']}: view position is none of {', '.join(positions)}"] += 1
+        if not chosen:
+            there = Counter(position.get(row["dicom_id"]) or "none" for row in rows)
+            counts = ", ".join(f"{name}: {count}" for name, count in there.most_common())
+            raise ValueError(f"mimic.positions {[*positions]}: none of {len(rows)} images has one of them ({counts})")
         rows = chosen
     examinations = defaultdict(list)
     for row in rows:
@@ -92,7 +96,10 @@ def read_studies(
         ]
     raise_all(reports or images, problems)
     if not studies:
-        raise ValueError(f"{split}: none of {len(rows)} images has a report with findings in {reports or images}")
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(excluded.items()))
+        raise ValueError(
+            f"{split}: none of {len(rows)} images has a report with findings in {reports or images} ({reasons})"
+        )
     return sorted(studies, key=lambda study: SPLITS.index(study.split)), excluded
 
 
