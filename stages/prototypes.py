@@ -3,11 +3,12 @@
 from typing import Literal
 
 import numpy as np
-from safetensors.numpy import save_file
+import torch
 
 from stages.stage import run
 from xpronet.common.files import replacing, write_json
 from xpronet.common.params import Count, Part, Seed, Strict, read
+from xpronet.common.weights import save_tensors
 from xpronet.data.studies import read_annotation
 from xpronet.labels.conditions import CONDITIONS, Order
 from xpronet.labels.table import read_labels
@@ -63,7 +64,7 @@ def main() -> None:
             seed=params.seed,
         )
     with replacing("data/prototypes.safetensors") as beside:
-        save_file({"prototypes": matrix}, beside)
+        save_tensors({"prototypes": torch.from_numpy(matrix)}, beside)
     details = {"init": params.prototype_init, "shape": matrix.shape, "observations": table}
     write_json("metrics/details/prototypes.json", details)
 

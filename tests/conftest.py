@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,17 @@ def jar():
     """One running METEOR for all tests that score something: starting it costs 5 s."""
     with running_meteor() as running:
         yield running
+
+
+@contextmanager
+def largest_file(size: int):
+    """As on a full disk, no file of this process grows beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Project:

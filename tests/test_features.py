@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import largest_file
+from xpronet.common.files import FullDisk
 from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack, normalise
@@ -147,6 +149,16 @@ def test_what_a_process_lacks_is_one_line(dataset, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"^features: out of memory .*: lower .*; run again to go on$") as error:
         extract(tmp_path, dataset, processes=2)
     assert "\n" not in str(error.value)
+
+
+def test_rows_for_which_there_is_no_room_are_refused_before_the_work(tmp_path):
+    """A file of holes can be made on a full disk; writing into it ends the process by a bus error, hours in."""
+    with largest_file(100_000), pytest.raises(FullDisk, match=r"b\.unfinished\.npy: no room for 400,\d+ bytes"):
+        Pieces([tmp_path / "a.npy", tmp_path / "b.npy"], [(10, 30), (1000, 100)], pieces=10, key="k")
+    assert not list(tmp_path.iterdir())
+    Pieces([tmp_path / "a.npy"], [(1000, 100)], pieces=10, key="k")
+    taken = (tmp_path / ".a.unfinished.npy").stat()
+    assert taken.st_blocks * 512 >= taken.st_size == 400_128
 
 
 def write_pieces(path: Path) -> None:

@@ -1,14 +1,18 @@
 """A crash leaves the old file or none: never half of a new one, and never two runs that write the same file."""
 
+import errno
 import gzip
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from stages.stage import only_one, run
+from tests.conftest import largest_file
 from xpronet.common.files import (
+    FullDisk,
     json_lines,
     keyed,
     parse_json,
@@ -19,6 +23,7 @@ from xpronet.common.files import (
     write_json,
 )
 from xpronet.common.params import load_yaml
+from xpronet.common.weights import read_weights, save_tensors
 
 
 @pytest.mark.parametrize("old", [True, False])
@@ -39,6 +44,31 @@ def test_what_is_no_number_is_refused_by_its_key(tmp_path, value):
     with pytest.raises(ValueError, match=rf"a\.json: test\.epochs\.1\.loss = {value}: no number that JSON has$"):
         write_json(tmp_path / "a.json", {"id": "x", "test": {"epochs": ({"loss": 1.5}, {"loss": value})}})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_full_disk_is_one_line_with_the_place_and_the_bytes(tmp_path, old):
+    path = tmp_path / "a.json"
+    if old:
+        write_json(path, {"old": 1})
+    line = r"/a\.json: no room for 2,\d\d\d bytes, [\d,]+ are free \(File too large\): make room there, and run again$"
+    with largest_file(1000), pytest.raises(FullDisk, match=line):
+        write_json(path, {"text": "x" * 2000})
+    with pytest.raises(FullDisk, match=r"/a\.json: no room, [\d,]+ are free \(No space left"), replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [found.name for found in tmp_path.iterdir()] == (["a.json"] if old else [])
+    assert not old or read_json(path) == {"old": 1}
+
+
+def test_weights_for_which_there_is_no_room_are_one_line(tmp_path):
+    """safetensors raises a class of its own, which is no OSError; the old weights stay."""
+    path = tmp_path / "w.safetensors"
+    save_tensors({"a": torch.zeros(10)}, path)
+    line = r"/w\.safetensors: no room for 40,000 bytes, .* \(File too large\)"
+    with largest_file(1000), pytest.raises(FullDisk, match=line), replacing(path) as beside:
+        save_tensors({"a": torch.zeros(10_000)}, beside)
+    assert [found.name for found in tmp_path.iterdir()] == ["w.safetensors"]
+    assert read_weights(path)["a"].tolist() == [0] * 10
 
 
 def test_a_folder_is_replaced_as_a_whole_and_leftovers_go(tmp_path):

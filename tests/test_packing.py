@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import largest_file
+from xpronet.common.files import FullDisk
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study
 from xpronet.sources import archives
@@ -346,3 +348,21 @@ def test_a_cut_archive_is_one_line(folder, tmp_path):
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(ValueError, match="not a whole archive"):
         archives.extract(path, {"7.png"}, tmp_path / "out")
+
+
+def test_a_full_disk_is_no_broken_archive(folder, tmp_path):
+    content = {f"{n}.png": (folder / f"{n}.png").read_bytes() for n in range(2)}
+    path = archive(tmp_path / "images.tar", {**content, "large.png": bytes(200_000)})
+    with largest_file(100_000), pytest.raises(FullDisk, match=r"out/large\.png: no room for 200,000 bytes"):
+        archives.extract(path, {*content, "large.png"}, tmp_path / "out")
+    assert {found.name for found in (tmp_path / "out").iterdir() if found.suffix == ".png"} == set(content)
+
+
+def test_a_pack_for_which_there_is_no_room_goes_on_from_there(folder, tmp_path, monkeypatch):
+    """What is there is whole, and no image is read twice."""
+    pack(folder, tmp_path / "p")
+    with largest_file(50_000), pytest.raises(FullDisk, match=r"images\.u8: no room for 5,\d\d\d bytes"):
+        pack(folder, tmp_path / "o")
+    seen = count_reads(monkeypatch)
+    pack(folder, tmp_path / "o")
+    assert content(tmp_path / "o") == content(tmp_path / "p") and 0 < len(seen) < 12

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xpronet.common.devices import autocast
 from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.progress import track
-from xpronet.common.weights import load_exactly, read_weights
+from xpronet.common.weights import load_exactly, read_weights, save_tensors
 from xpronet.data.dataset import StudyDataset, loader
 from xpronet.encoders.backbones import resnet
 from xpronet.labels.conditions import CONDITIONS
@@ -71,8 +70,7 @@ def save(folder: str | Path, classifier: StudyClassifier, thresholds: np.ndarray
     """Write the folder as a whole or not at all; thresholds (K,)."""
     with replacing(folder) as beside:
         beside.mkdir()
-        state = {name: tensor.contiguous().cpu() for name, tensor in classifier.network.state_dict().items()}
-        save_file(state, beside / "weights.safetensors")
+        save_tensors(classifier.network.state_dict(), beside / "weights.safetensors")
         write_json(
             beside / "classifier.json",
             {

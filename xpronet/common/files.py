@@ -1,6 +1,7 @@
 """Files that are either whole or not there: write beside, then rename."""
 
 import csv
+import errno
 import gzip
 import json
 import math
@@ -16,21 +17,66 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 TEXT = "utf-8-sig"  # how users' files are read: Windows' programs begin them with a byte order mark
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class FullDisk(OSError):
+    """No room for a file, and what was done stays: its text is for the user."""
+
+    def __init__(self, path: str | Path, size: int | None, reason: str):
+        """`size`: bytes that were wanted; None where nobody knows."""
+        free = shutil.disk_usage(next(folder for folder in Path(path).absolute().parents if folder.is_dir())).free
+        wanted = "" if size is None else f" for {size:,} bytes"
+        super().__init__(f"{path}: no room{wanted}, {free:,} are free ({reason}): make room there, and run again")
+        self.size, self.reason = size, reason
+
+
+@contextmanager
+def room(path: str | Path, size: int | None = None) -> Iterator[None]:
+    """Around what writes `path`: raise FullDisk, with the bytes that were wanted, where the disk or a quota is full."""
+    try:
+        yield
+    except FullDisk as error:  # of a part of it
+        raise FullDisk(path, size or error.size, error.reason) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise FullDisk(path, size, error.strerror) from None
+
+
+def reserve(path: str | Path) -> None:
+    """Take the space of a file of holes, as a memory-mapped one begins: a full disk would be a bus error later.
+
+    Raises:
+        FullDisk: there is not as much space.
+    """
+    size = Path(path).stat().st_size
+    with room(path, size), open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(path).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path` (same suffix) to write a file or folder to; it takes its place only on success."""
+    """Yield a path beside `path` (same suffix) to write a file or folder to; it takes its place only on success.
+
+    Raises:
+        FullDisk: the disk is full; nothing of the new file is left, and the old one stays.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    _remove(beside)  # of a run that was killed
-    try:
-        yield beside
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(beside, path)
-    finally:
-        _remove(beside)
+    with room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(beside)  # of a run that was killed
+        try:
+            yield beside
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(beside, path)
+        finally:
+            _remove(beside)
 
 
 def _remove(path: Path) -> None:
@@ -45,8 +91,9 @@ def write_json(path: str | Path, content: Any) -> None:
     for key, value in _numbers(content):
         if not math.isfinite(value):
             raise ValueError(f"{path}: {key or 'content'} = {value}: no number that JSON has")
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = f"{json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)}\n".encode()
+    with replacing(path) as beside, room(path, len(text)):
+        beside.write_bytes(text)
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:

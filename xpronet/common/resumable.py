@@ -1,12 +1,13 @@
 """Arrays on disk that are written in pieces, by any number of processes: what a killed run has done stays done."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from xpronet.common.files import replacing
+from xpronet.common.files import FullDisk, replacing, reserve, room
 
 
 class Pieces:
@@ -17,7 +18,11 @@ class Pieces:
     """
 
     def __init__(self, paths: Sequence[str | Path], shapes: Sequence[tuple[int, ...]], *, pieces: int, key: str):
-        """`key`: whatever decides the content; the unfinished work of another key is thrown away."""
+        """`key`: whatever decides the content; the unfinished work of another key is thrown away.
+
+        Raises:
+            FullDisk: there is no room for all of the files; none is left.
+        """
         self.paths = [Path(path) for path in paths]
         self._parts = [path.with_name(f".{path.stem}.unfinished.npy") for path in self.paths]
         self._done = self.paths[0].with_name(f".{self.paths[0].stem}.unfinished.done.npy")
@@ -26,10 +31,17 @@ class Pieces:
         kept = all(path.is_file() for path in (*self._parts, self._done, self._key)) and self._key.read_text() == head
         if not kept:
             self._key.unlink(missing_ok=True)
-            for part, shape in zip(self._parts, shapes, strict=True):
-                part.parent.mkdir(parents=True, exist_ok=True)
-                np.lib.format.open_memmap(part, "w+", np.float32, shape)
-            np.lib.format.open_memmap(self._done, "w+", np.uint8, (pieces,))
+            rows = [(part, np.float32, shape) for part, shape in zip(self._parts, shapes, strict=True)]
+            try:
+                for part, kind, shape in (*rows, (self._done, np.uint8, (pieces,))):
+                    part.parent.mkdir(parents=True, exist_ok=True)
+                    with room(part, math.prod(shape) * np.dtype(kind).itemsize):
+                        np.lib.format.open_memmap(part, "w+", kind, shape)
+                    reserve(part)
+            except FullDisk:
+                for part in (*self._parts, self._done):
+                    part.unlink(missing_ok=True)
+                raise
             with replacing(self._key) as beside:  # last: without it, nothing before counts
                 beside.write_text(head)
 

@@ -1,6 +1,8 @@
 """Tensors from files of strangers: safetensors, or PyTorch's format without running any code in it."""
 
+import os
 import pickle
+import re
 from _codecs import encode  # what Python 2's pickles make bytes with
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -9,10 +11,10 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xpronet.common.files import raise_all
+from xpronet.common.files import raise_all, room
 
 _scalar = np._core.multiarray.scalar
 # Published checkpoints keep their best score as a NumPy number beside the weights: numbers, no code.
@@ -48,6 +50,22 @@ def read_weights(path: str | Path) -> Any:
     ) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: cannot be read as tensors: {reason}") from None
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write a `.safetensors` file; OSError where it cannot be written, which safetensors says in a class of its own.
+
+    Contiguous copies: safetensors keeps no strides, and channels-last weights have some.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    with room(path, size):
+        try:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+        except safetensors.SafetensorError as error:
+            code = re.search(r"(?:os error|code:) (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
 
 
 def load_exactly(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from xpronet.common.files import raise_all, read_json, replacing, write_json
-from xpronet.common.weights import load_exactly
+from xpronet.common.weights import load_exactly, save_tensors
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -48,10 +48,7 @@ def save(folder: str | Path, model: XProNet, card: ModelCard) -> None:
     """Write the folder as a whole or not at all."""
     with replacing(folder) as beside:
         beside.mkdir()
-        # Contiguous copies: safetensors keeps no strides, and channels-last weights have some.
-        save_file(
-            {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, beside / "weights.safetensors"
-        )
+        save_tensors(model.state_dict(), beside / "weights.safetensors")
         content = {**vars(card), "vocabulary": card.vocabulary.tokens, "sizes": asdict(model.config)}
         write_json(beside / "model.json", content)
 

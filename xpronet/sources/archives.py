@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
-from xpronet.common.files import replacing
+from xpronet.common.files import FullDisk, replacing, room
 
 LARGEST_IMAGE = 2**28  # bytes
 SUFFIXES = (".tar", ".tgz", ".tar.gz")
@@ -25,6 +25,7 @@ def extract(archive: str | Path, wanted: Collection[str], folder: str | Path) ->
 
     Raises:
         ValueError: no such file, or not a whole archive.
+        FullDisk: no room for what is in it; what is out already stays.
     """
     _empty_unless_of(archive, Path(folder))
     left = {_spelled(name): name for name in wanted if not (Path(folder) / name).is_file()}
@@ -36,8 +37,11 @@ def extract(archive: str | Path, wanted: Collection[str], folder: str | Path) ->
                 name = next((tail for depth in depths if (tail := "/".join(parts[-depth:])) in left), None)
                 if name is None or not member.isfile() or member.size > LARGEST_IMAGE:
                     continue
-                with replacing(Path(folder) / left.pop(name)) as beside, open(beside, "wb") as file:
+                path = Path(folder) / left.pop(name)
+                with replacing(path) as beside, room(path, member.size), open(beside, "wb") as file:
                     shutil.copyfileobj(members.extractfile(member), file)
+    except FullDisk:
+        raise
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{archive}: not a whole archive: {str(error).partition(chr(10))[0]}") from None
 

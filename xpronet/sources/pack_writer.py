@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpronet.common.files import replacing
+from xpronet.common.files import replacing, room
 from xpronet.sources.images import resize_shorter, resize_square
 
 
@@ -59,7 +59,8 @@ class PackWriter:
     def __exit__(self, *error) -> None:
         self._file.close()
         if self._log:
-            self._log.close()
+            with room(self._index):  # what a full disk has not taken yet is tried again
+                self._log.close()
 
     def resume(self, stamp: Callable[[int], Any], *, keep_broken: bool) -> int:
         """How many images of an unfinished run stay: those before the first whose stamp has changed or that is broken.
@@ -89,7 +90,11 @@ class PackWriter:
         return len(self.rows)
 
     def add(self, image: Packed | str, stamp: Any = None) -> None:
-        """The next image, or why it is broken. Pixels are written at once, before the journal says so."""
+        """The next image, or why it is broken. Pixels are written at once, before the journal says so.
+
+        Raises:
+            FullDisk: there is no room; the next run goes on from the images before.
+        """
         row = image
         if isinstance(image, Packed):
             row = [self._offset, 0, 0, 0, *image.size, image.sha256, image.note, stamp]
@@ -97,14 +102,16 @@ class PackWriter:
             if image.train is not None:
                 row[1:4] = [self._offset, *image.train.shape]
                 self._write(image.train)
-        self._log.write(f"{json.dumps(row)}\n")
+        with room(self._index):
+            self._log.write(f"{json.dumps(row)}\n")
         self.rows.append(row)
 
     def _write(self, pixels: np.ndarray) -> None:
         self._offset += pixels.size
         rest = memoryview(np.ascontiguousarray(pixels)).cast("B")
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        with room(self._pixels, pixels.size):
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
     def finish(self) -> None:
         """Move both files to their places; broken images are left out."""
