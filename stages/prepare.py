@@ -66,7 +66,8 @@ def main() -> None:
             logging.info("left out: %s: %d", reason, count)
         require_every_split(studies, params.source, excluded)
         reader = read_images(params, studies)
-    studies, broken = packing.pack_studies(
+    min_views = params.openi.min_views if params.dataset == "iu_xray" and not params.source.endswith(".json") else 1
+    kept, broken = packing.pack_studies(
         studies,
         reader,
         "data/prepared/images.u8",
@@ -75,12 +76,19 @@ def main() -> None:
         crop=params.images.crop,
         workers=params.runtime.workers or os.cpu_count(),
         broken=params.images.broken,
+        min_views=min_views,
     )
     shutil.rmtree(EXTRACTED, ignore_errors=True)
-    write_annotation("data/prepared/annotation.json", studies)
-    by_split = {split: of_split(studies, split) for split in SPLITS}
+    write_annotation("data/prepared/annotation.json", kept)
+    if broken:
+        reason = f"studies with fewer than {min_views} images that can be read"
+        excluded[reason] = len(studies) - len(kept)
+        found = sum(len(study.image_path) for study in studies)
+        left = f"{len(broken)} of {found} images that cannot be read, {excluded[reason]} of {len(studies)} {reason}"
+        logging.warning("left out (images.broken=drop): %s; metrics/details/prepare.json names them", left)
+    by_split = {split: of_split(kept, split) for split in SPLITS}
     images = {split: sum(len(study.image_path) for study in chosen) for split, chosen in by_split.items()}
-    details = {"images": images, "left_out": dict(sorted(excluded.items()))}
+    details = {"images": images, "left_out": dict(sorted((+excluded).items()))}
     if broken:  # DVC cannot look through an empty list
         details["broken_images"] = broken
     if params.dataset == "mimic_cxr":

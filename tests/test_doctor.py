@@ -127,6 +127,21 @@ def test_reports_and_labels(tmp_path, pictures):
     assert "validation has one class only of " in warns
 
 
+def test_what_prepare_left_out(tmp_path, pictures, monkeypatch):
+    (tmp_path / "data").mkdir()
+    dataset(tmp_path / "data", pictures, healthy())
+    report = tmp_path / "metrics/details/prepare.json"
+    report.parent.mkdir(parents=True)
+    lines = [f"study B{n}: B{n}.png: no such image" for n in range(5874)]
+    report.write_text(json.dumps({"left_out": {"studies with fewer than 2 images": 7}, "broken_images": lines}))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["doctor", "--params", "data/params.yaml"])
+    assert done.exit_code == 0, done.output
+    page = json.loads((tmp_path / "data/doctor/doctor.json").read_text())
+    assert "prepare left out 5,874 images (B0, B1, B2, …) that cannot be read" in said(page, "warns")
+    assert "prepare left out 7: studies with fewer than 2 images" in said(page, "note")
+
+
 def test_what_would_break_has_exit_code_1(tmp_path, pictures):
     studies = [study for study in healthy() if study.split != "val"]
     folder = dataset(tmp_path, pictures, studies)

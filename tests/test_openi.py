@@ -269,6 +269,14 @@ def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
     (tmp_path / "CXR3_IM-0003-2001.png").unlink()
     said = project.run(sys.executable, "-m", "stages.prepare", code=1)
     assert "study CXR3_IM-0003" in said and "no such image" in said and "Traceback" not in said
+    project.configure({"images": {"broken": "drop", "folder": str(tmp_path)}})
+    said = project.run(sys.executable, "-m", "stages.prepare")
+    left_out = "1 of 20 images that cannot be read, 1 of 10 studies with fewer than 2 images that can be read"
+    assert f"left out (images.broken=drop): {left_out}; metrics/details/prepare.json names them\n" in said
+    details = project.json("metrics/details/prepare.json")
+    assert details["left_out"] == {"studies with fewer than 2 images that can be read": 1}
+    assert sum(details["images"].values()) == 18 and "CXR3_IM-0003-2001.png" in details["broken_images"][0]
+    assert set(project.json("metrics/prepare.json")) == {"train_studies", "val_studies", "test_studies"}
 
 
 def kaggle(folder, reports: str, projections: str):

@@ -119,6 +119,19 @@ def test_broken_images_are_dropped_by_parameter(folder, tmp_path):
     assert content(tmp_path / "o") == content(tmp_path / "p")
 
 
+def test_a_study_with_too_few_images_left_is_dropped_too(folder, tmp_path):
+    """Every image that is left belongs to a study that is left; a study that never had as many stays."""
+    break_some(folder)
+    chosen = [*studies()[:-1], Study("S9", "val", "x", ("0.png",))]
+    kept, lines = pack(folder, tmp_path / "o", chosen, broken="drop", min_views=2)
+    assert [study.id for study in kept] == ["S0", "S2", "S4", "S9"] and len(lines) == 3
+    pack(folder, tmp_path / "p", kept)
+    found, expected = (ImagePack(tmp_path / f"{out}/images.u8", tmp_path / f"{out}/images.jsonl") for out in "op")
+    assert found.sha256 == expected.sha256
+    for position in range(len(expected)):
+        np.testing.assert_array_equal(found.square(position), expected.square(position))
+
+
 def test_no_studies_are_one_line(folder, tmp_path):
     for broken in ("fail", "drop"):
         with pytest.raises(ValueError, match="images: there are no studies to pack"):
@@ -128,7 +141,9 @@ def test_no_studies_are_one_line(folder, tmp_path):
 def test_when_nothing_can_be_read_dropping_is_no_help(folder, tmp_path):
     """Of a whole split: the others alone are no dataset."""
     lost = Study("S", "test", "x", ("a.png", "b.png"))
-    with pytest.raises(ValueError, match="none of 2 in test can be read, the first: study S: .*no such image"):
+    with pytest.raises(
+        ValueError, match="2 in test cannot be read, and no study there has 1 left, the first: study S: .*no such"
+    ):
         pack(folder, tmp_path / "o", [*studies()[:2], lost], broken="drop")
     assert not (tmp_path / "o/images.u8").exists()
 

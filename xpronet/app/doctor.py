@@ -96,7 +96,13 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
         )
     report = Path("metrics/details/prepare.json")
     if prepared == PREPARED and report.is_file():
-        for reason, count in read_json(report)["left_out"].items():
+        details = read_json(report)
+        if "broken_images" in details:
+            ids = [line.removeprefix("study ").partition(":")[0] for line in details["broken_images"]]
+            page.say(
+                "warns", f"prepare left out {_count(ids, 'image')} that cannot be read", f"{report} says why of each"
+            )
+        for reason, count in details["left_out"].items():
             page.say("note", f"prepare left out {count}: {reason}")
     if lengths:
         figures.lengths(out / "lengths.png", lengths, reports.max_length)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,15 @@ class PackWriter:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
-    def finish(self) -> None:
-        """Move both files to their places; broken images are left out."""
+    def finish(self, without: Collection[int] = ()) -> None:
+        """Move both files to their places.
+
+        Args:
+            without: positions of images that the index leaves out, as it does broken ones; their pixels stay behind.
+        """
         with replacing(self._index) as beside, open(beside, "w", encoding="utf-8") as file:
-            for line in (self._head, *(row[:-2] for row in self.rows if isinstance(row, list))):
+            kept = (row for position, row in enumerate(self.rows) if position not in without)
+            for line in (self._head, *(row[:-2] for row in kept if isinstance(row, list))):
                 file.write(f"{json.dumps(line)}\n")
         os.replace(self._part, self._pixels)
         self._journal.unlink()

@@ -113,6 +113,7 @@ def pack_studies(
     crop: int,
     workers: int = 0,
     broken: Literal["fail", "drop"] = "fail",
+    min_views: int = 1,
 ) -> tuple[list[Study], list[str]]:
     """Write the pack -> the studies as they are in it, and a line per broken image.
 
@@ -120,7 +121,7 @@ def pack_studies(
     the next one goes on there. Memory does not grow with the number of images but for their rows in the index.
 
     Args:
-        broken: `drop` leaves out images that cannot be read, and studies that have no other.
+        broken: `drop` leaves out images that cannot be read, and studies that have fewer than `min_views` others.
 
     Raises:
         ValueError: there are no studies; or images are missing or broken, each of which is named with its study, and no
@@ -139,26 +140,28 @@ def pack_studies(
             views[done:], track(results, what="pack", unit="images", total=len(views), done=done), strict=True
         ):
             writer.add(result, reader.stamp(*item))
-        kept, problems = [], []
-        rows = iter(writer.rows)
+        kept, problems, without, start = [], [], set(), 0
         for study in studies:
-            paths = []
-            for path, row in zip(study.image_path, rows, strict=False):
-                if isinstance(row, str):
-                    problems.append((study.split, f"study {study.id}: {row}"))
-                else:
-                    paths.append(path)
-            if paths:
-                kept.append(replace(study, image_path=tuple(paths)))
+            rows = writer.rows[start : start + len(study.image_path)]
+            problems += [(study.split, f"study {study.id}: {row}") for row in rows if isinstance(row, str)]
+            good = tuple(path for path, row in zip(study.image_path, rows, strict=True) if isinstance(row, list))
+            if len(good) == len(rows) or len(good) >= min_views:
+                kept.append(replace(study, image_path=good))
+            else:
+                without.update(range(start, start + len(rows)))
+            start += len(rows)
         lines = [line for _, line in problems]
         if broken == "fail":
             raise_all("images", lines)
         for lost in {study.split: None for study in studies if not of_split(kept, study.split)}:
             first, *others = [line for split, line in problems if split == lost]
-            raise ValueError(f"images: none of {1 + len(others)} in {lost} can be read, the first: {first}")
+            raise ValueError(
+                f"images: {1 + len(others)} in {lost} cannot be read, and no study there has {min_views} left, "
+                f"the first: {first}"
+            )
         for note, count in Counter(row[-2] for row in writer.rows if isinstance(row, list) and row[-2]).items():
             logger.info("pack: %d images: %s", count, note)
-        writer.finish()
+        writer.finish(without)
     return kept, lines
 
 

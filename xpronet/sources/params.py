@@ -32,7 +32,7 @@ class OpenIParams(Strict):
     split: PathName | None
     """An annotation whose ids and splits to take; null draws patients 7 : 1 : 2."""
     min_views: Count
-    """A report with fewer images is left out; the published set has 2."""
+    """A report with fewer images is left out, also where some are broken and dropped; the published set has 2."""
     max_views: Count
     """Further images are left out."""
 
