@@ -13,7 +13,7 @@ from stages.stage import run
 from xpronet.classifier.calibration import quality
 from xpronet.common.files import json_lines, keyed, read_text, replacing, write_json
 from xpronet.common.params import RuntimeParams, Strict, read
-from xpronet.common.resumable import forget_unfinished
+from xpronet.common.resumable import forget_unfinished, read_array
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
@@ -61,7 +61,7 @@ def main() -> None:
                 for file in ("labels", "predicted_labels", "predicted_probabilities")
             )
             drawn = true_labels([study.state for study in chosen])
-            generated = predictions(split)
+            generated = predictions(split, chosen)
             written = {source: [generated[study.id][source]["report"] for study in chosen] for source in SOURCES}
             scores, table = summarise(
                 references,
@@ -103,7 +103,9 @@ def floors_of(
     """(split, its predicted labels) -> the reports of each floor; all are of train, chosen before test is seen."""
     train = reports["train"], read_labels("data/labels.csv", of_split(studies, "train"))
     constant = floors.best_constant(reports["train"], reports["val"])
-    train_features, held_out = (np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "held_out"))
+    train_features, held_out = (
+        read_array(f"data/features/{name}.npy", stage="features") for name in ("visual", "held_out")
+    )
     of_held_out = np.array([study.split for study in studies if study.split != "train"])
 
     def look_up(split: str, predicted: np.ndarray) -> dict[str, list[str]]:
@@ -118,9 +120,16 @@ def floors_of(
     return look_up
 
 
-def predictions(split: str) -> dict[str, dict]:
-    path = f"data/predictions/{split}.jsonl"
-    return keyed(path, ((line, record["id"], record) for line, record in json_lines(read_text(path), path)))
+def predictions(split: str, studies: Sequence[Study]) -> dict[str, dict]:
+    path, again = f"data/predictions/{split}.jsonl", "`dvc repro generate` makes it again"
+    try:
+        found = keyed(path, ((line, record["id"], record) for line, record in json_lines(read_text(path), path)))
+    except ValueError as error:
+        raise ValueError(f"{error}; {again}") from None
+    missing = [study.id for study in studies if study.id not in found]
+    if missing:
+        raise ValueError(f"{path}: no report for {len(missing)} of {len(studies)} studies, {missing[0]} first; {again}")
+    return found
 
 
 def write_per_study(path: str, studies: Sequence[Study], table: statistics.Table) -> None:

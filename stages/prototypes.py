@@ -3,12 +3,12 @@
 from typing import Literal
 
 import numpy as np
-import torch
+from safetensors.numpy import save
 
 from stages.stage import run
-from xpronet.common.files import replacing, write_json
+from xpronet.common.files import replacing, room, write_json
 from xpronet.common.params import Count, Part, Seed, Strict, read
-from xpronet.common.weights import save_tensors
+from xpronet.common.resumable import read_array
 from xpronet.data.studies import read_annotation
 from xpronet.labels.conditions import CONDITIONS, Order
 from xpronet.labels.table import read_labels
@@ -38,13 +38,11 @@ def main() -> None:
     train = np.array([study.split == "train" for study in studies])
     labels = read_labels("data/labels.csv", studies)[train]
     visual, flipped, textual = (
-        np.load(f"data/features/{name}.npy", mmap_mode="r") for name in ("visual", "flipped", "textual")
+        read_array(f"data/features/{name}.npy", stage="features") for name in ("visual", "flipped", "textual")
     )
     width = visual.shape[1] + textual.shape[1]
     if published_files(params.prototype_init):
-        from xpronet.prototypes.published import (
-            read_prototypes,  # PyTorch, which costs seconds and K-means doesn't need
-        )
+        from xpronet.prototypes.published import read_prototypes  # with PyTorch, which costs seconds
 
         matrix = read_prototypes(
             published_files(params.prototype_init), n_prototypes=params.n_prototypes, order=params.labels.file_order
@@ -63,8 +61,8 @@ def main() -> None:
             flips=params.features.flips,
             seed=params.seed,
         )
-    with replacing("data/prototypes.safetensors") as beside:
-        save_tensors({"prototypes": torch.from_numpy(matrix)}, beside)
+    with replacing("data/prototypes.safetensors") as beside, room(beside, matrix.nbytes):
+        beside.write_bytes(save({"prototypes": matrix}))
     details = {"init": params.prototype_init, "shape": matrix.shape, "observations": table}
     write_json("metrics/details/prototypes.json", details)
 

@@ -3,12 +3,12 @@
 import csv
 
 import torch
-from safetensors.torch import load_file
 
 from stages.stage import run
 from xpronet.common.devices import choose
 from xpronet.common.files import replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
+from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
@@ -66,7 +66,8 @@ def main() -> None:
     )
 
     torch.manual_seed(params.seed)
-    prototypes = load_file("data/prototypes.safetensors")["prototypes"]  # (K, N^p, D)
+    weights = read_weights("data/prototypes.safetensors", again="`dvc repro prototypes` makes it again")
+    prototypes = weights["prototypes"]  # (K, N^p, D)
     model = build(params, len(vocabulary), prototypes)
     card = checkpoint.ModelCard(
         vocabulary=vocabulary,

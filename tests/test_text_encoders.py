@@ -156,7 +156,7 @@ def with_its_own_code(folder):
         (without_tokenizer, "has no tokeniser: put the model's tokenizer.json or vocab.txt there"),
         (without_a_weight, "lacks weights, or has them in another shape: encoder.layer.1.output.dense.weight"),
         (with_a_misshaped_weight, "lacks weights, or has them in another shape: encoder.layer.1.output.dense.weight"),
-        (with_cut_weights, "cannot be loaded as a Hugging Face BERT"),
+        (with_cut_weights, "model.safetensors: cannot be read as tensors: it is a safetensors file that was cut"),
         (with_its_own_code, "cannot be loaded as a Hugging Face BERT"),
     ],
 )

@@ -84,5 +84,6 @@ def load(folder: str | Path) -> tuple[StudyClassifier, np.ndarray]:
     """The classifier in evaluation mode and its thresholds (K,)."""
     content = read_json(Path(folder) / "classifier.json")
     classifier = StudyClassifier(content["backbone"])
-    load_exactly(classifier.network, read_weights(Path(folder) / "weights.safetensors"), where=folder)
+    weights = read_weights(Path(folder) / "weights.safetensors", again="`dvc repro classify` makes it again")
+    load_exactly(classifier.network, weights, where=folder)
     return classifier.eval(), np.array([content["thresholds"][name] for name in CONDITIONS], np.float32)

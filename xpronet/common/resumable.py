@@ -10,6 +10,23 @@ import numpy as np
 from xpronet.common.files import FullDisk, replacing, reserve, room
 
 
+def read_array(path: str | Path, *, stage: str) -> np.ndarray:
+    """A `.npy` file, memory-mapped.
+
+    Raises:
+        ValueError: no such file, or cut or something else: the line names the stage that makes it again.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; `dvc repro {stage}` makes it") from None
+    except (ValueError, EOFError, OSError, OverflowError, SyntaxError):
+        size = Path(path).stat().st_size
+        raise ValueError(
+            f"{path}: no whole array in its {size:,} bytes: cut, or another file; `dvc repro {stage}` makes it again"
+        ) from None
+
+
 class Pieces:
     """One or more float32 `.npy` files of the same number of rows, unfinished beside their places until `finish`.
 

@@ -1,8 +1,12 @@
 """Tensors from files of strangers: safetensors, or PyTorch's format without running any code in it."""
 
+import json
 import os
 import pickle
 import re
+import struct
+import warnings
+import zipfile
 from _codecs import encode  # what Python 2's pickles make bytes with
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -26,30 +30,109 @@ _NUMBERS = [
 ]
 
 
-def read_weights(path: str | Path) -> Any:
+# What damage raises in PyTorch's unpickler, which reads a file as a program for a small machine.
+_BROKEN = (
+    safetensors.SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+)
+
+
+def read_weights(path: str | Path, *, again: str = "") -> Any:
     """What a `.safetensors` or a PyTorch file holds, on the CPU.
 
+    Args:
+        again: what makes or fetches the file again.
+
     Raises:
-        ValueError: no such file, broken, or more than tensors, numbers and containers in it.
+        ValueError: no such file, or more than tensors, numbers and containers in it, or less: what it looks like.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+    again = f"; {again}" if again else ""
+    wrong = not_weights(path)
+    if wrong:
+        raise ValueError(f"{path}: {wrong}{again}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd in a file is an error below, or no matter
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        ValueError,
-        EOFError,
-    ) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read as tensors: {reason}") from None
+    except _BROKEN as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))  # PyTorch's text goes on with how to run it
+        if code:
+            raise ValueError(
+                f"{path}: cannot be read as tensors: it holds {code[1]} beside tensors, numbers and containers: code,"
+                " which is never run"
+            ) from None
+        raise ValueError(f"{path}: cannot be read as tensors: it is damaged{again}") from None
+
+
+def not_weights(path: str | Path) -> str | None:
+    """What is wrong with a weight file, by a look at its ends; None where it seems whole.
+
+    Raises:
+        OSError: the file may not be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return "no such file" if not path.is_symlink() else "a link to a file that is not there (`git annex get`?)"
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(400)
+        length = int.from_bytes(head[:8], "little")  # of the header, if this is safetensors
+        header = (head[8:] + file.read(max(length + 8 - len(head), 0)))[:length] if length < 2**27 else b""
+    found = _kind(head, header, size, path)
+    wanted = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
+    if found in ("safetensors", "PyTorch"):
+        return None if found == wanted else f"a file of {found}, though its name does not end so: rename it"
+    return f"cannot be read as tensors: it is {found}"
+
+
+def _kind(head: bytes, header: bytes, size: int, path: Path) -> str:
+    """What a file is: "safetensors", "PyTorch", or something else in words."""
+    if not head:
+        return "empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, which `git lfs pull` replaces by the file"
+    if b"/annex/objects/" in head:
+        return "a pointer of git-annex, which `git annex get` replaces by the file"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page"
+    if head[8:9] == b"{" and size > 8:
+        try:
+            ends = [each["data_offsets"][1] for name, each in json.loads(header).items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "a safetensors file that was cut, or damaged in its header"
+        needed = 8 + len(header) + max(ends, default=0)
+        return "safetensors" if size >= needed else f"cut: {size:,} of {needed:,} bytes"
+    if head.startswith(b"PK"):
+        try:
+            names = zipfile.ZipFile(path).namelist()
+        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError):
+            return f"cut: {size:,} bytes of a PyTorch file without its end"
+        if any(name.endswith("/constants.pkl") for name in names):
+            return "a TorchScript program, which holds code: save its state_dict"
+        return "PyTorch" if any(name.endswith("/data.pkl") for name in names) else "an archive: unpack it"
+    if head.startswith(b"\x80"):
+        return "PyTorch"  # as before version 1.6: a pickle
+    if head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")):
+        return "an archive: unpack it"
+    try:
+        text = head.decode(errors="ignore" if size > len(head) else "strict").lstrip("\ufeff")
+    except UnicodeDecodeError:
+        text = "\0"
+    shown = " ".join(text.split())
+    return f"a text that begins {shown[:60]!r}" if shown.isprintable() else "neither PyTorch's nor safetensors' format"
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:

@@ -64,9 +64,18 @@ class StudyDataset(Dataset):
         seed: int = 0,
         ids: Sequence[str] | None = None,
     ):
-        """`images`: positions in the pack per study; `tokens`: words' ids per study; `labels`: (N, K); `ids`: names."""
+        """`images`: positions in the pack per study; `tokens`: words' ids per study; `labels`: (N, K); `ids`: names.
+
+        Raises:
+            ValueError: the pack lacks images.
+        """
         self.pack, self.images, self.tokens, self.labels = pack, images, tokens, labels
         self.augment, self.seed, self._ids = augment, seed, ids
+        beyond = max((max(positions, default=-1) for positions in images), default=-1)
+        if beyond >= len(pack):
+            raise ValueError(
+                f"the pack has {len(pack)} images, and the studies {beyond + 1} or more: run `dvc repro prepare`"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

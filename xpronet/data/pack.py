@@ -24,15 +24,30 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 
 
 class ImagePack:
-    """Read access to a packed image file; pages come from the file as they are touched."""
+    """Read access to a packed image file; pages come from the file as they are touched.
+
+    Raises:
+        ValueError: a file is missing, cut or another one; the line names the stage that makes both.
+    """
 
     def __init__(self, pixels_path: str | Path, index_path: str | Path):
-        head, *rows = Path(index_path).read_text(encoding="utf-8").splitlines()
-        self.resize, self.crop = (json.loads(head)[name] for name in ("resize", "crop"))
-        rows = json.loads(f"[{','.join(rows)}]")
-        self._rows = np.array([row[:4] for row in rows], dtype=np.int64).reshape(-1, 4)
-        self.sizes = np.array([row[4:6] for row in rows], dtype=np.int64).reshape(-1, 2)  # (N, 2) of the originals
-        self.sha256 = [row[6] for row in rows]
+        again = "`dvc repro prepare` makes it again"
+        try:
+            head, *rows = Path(index_path).read_text(encoding="utf-8").splitlines()
+            self.resize, self.crop = (json.loads(head)[name] for name in ("resize", "crop"))
+            rows = json.loads(f"[{','.join(rows)}]")
+            self._rows = np.array([row[:4] for row in rows], dtype=np.int64).reshape(-1, 4)
+            self.sizes = np.array([row[4:6] for row in rows], dtype=np.int64).reshape(-1, 2)  # (N, 2) of the originals
+            self.sha256 = [row[6] for row in rows]
+            size = Path(pixels_path).stat().st_size
+        except FileNotFoundError as error:
+            raise ValueError(f"{error.filename}: no such file; {again}") from None
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise ValueError(f"{index_path}: not a whole index of images; {again}") from None
+        square, train, height, width = self._rows.T
+        needed = max((square + self.crop**2).max(initial=0), (train + height * width).max(initial=0))
+        if size < needed:
+            raise ValueError(f"{pixels_path}: cut: {size:,} bytes of the {needed:,} in {index_path}; {again}")
         self._path = pixels_path
         self._pixels = np.memmap(pixels_path, dtype=np.uint8, mode="r")
 

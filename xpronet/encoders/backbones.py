@@ -1,7 +1,9 @@
 """ResNets of torchvision and where their weights come from: one start for classifier, features and model."""
 
+import pickle
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -31,10 +33,11 @@ def start_weights(
         return None
     if weights == "imagenet":
         return _without_head(_imagenet(backbone))
-    path = Path(classifier if weights == "classifier" and classifier else weights)
-    if not path.is_file():
+    own = weights == "classifier" and classifier
+    path = Path(classifier if own else weights)
+    if not own and not path.exists():
         raise ValueError(f"backbone weights {path}: no such file; expected imagenet, classifier, random or a file")
-    state = read_weights(path)
+    state = read_weights(path, again="`dvc repro classify` makes it again" if own else "")
     if not isinstance(state, dict):
         raise ValueError(f"backbone weights {path}: expected a state dict, got {type(state).__name__}")
     wanted = _without_head(resnet(backbone, classes=1).state_dict())
@@ -59,3 +62,6 @@ def _imagenet(backbone: Backbone) -> dict[str, Tensor]:
         raise ValueError(
             f"ImageNet weights of {backbone} cannot be downloaded ({error}): use classifier, random or a file"
         ) from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError):  # a download that was cut, now or long ago
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+        raise ValueError(f"ImageNet weights of {backbone}: {file} is broken: remove it to fetch it again") from None

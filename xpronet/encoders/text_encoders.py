@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from xpronet.common.weights import load_exactly
+from xpronet.common.weights import load_exactly, not_weights
 from xpronet.encoders import chexbert
 from xpronet.encoders.bert import (
     MAX_TOKENS,
@@ -80,6 +80,9 @@ def _folder(folder: Path, device: str | torch.device) -> BertEncoder:
         raise ValueError(f"{source} is neither chexbert nor minilm nor a folder with the config.json of a BERT")
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):  # transformers makes one up
         raise ValueError(f"{source} has no tokeniser: put the model's tokenizer.json or vocab.txt there")
+    for file in (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")):
+        if wrong := not_weights(file):
+            raise ValueError(f"features.text_encoder: {file}: {wrong}")
     local = {"local_files_only": True, "trust_remote_code": False}
     with _silent_transformers():
         try:

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from xpronet.common.files import raise_all, read_json, replacing, write_json
-from xpronet.common.weights import load_exactly, save_tensors
+from xpronet.common.weights import load_exactly, read_weights, save_tensors
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -66,11 +64,10 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
         content["vocabulary"] = Vocabulary(content["vocabulary"])
         content["conditions"] = tuple(content["conditions"])
         card = ModelCard(**content)
-        state = load_file(folder / "weights.safetensors")
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}/model.json: not a model of this version: {error}") from None
-    except (FileNotFoundError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{folder}/weights.safetensors: {error}") from None
+    again = "`dvc repro train` or `xpronet import-official` makes the folder again"
+    state = read_weights(folder / "weights.safetensors", again=again)
     load_exactly(model, state, where=folder)
     return model.eval(), card
 
