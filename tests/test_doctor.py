@@ -70,8 +70,9 @@ def dataset(folder: Path, pictures: Path, studies: list[Study]) -> Path:
 
 
 def healthy() -> list[Study]:
+    """A patient each."""
     splits = ["train"] * 8 + ["val"] * 4 + ["test"] * 4
-    return [Study(f"S{n}", split, f"Report {n}.", (f"{n}.png",)) for n, split in enumerate(splits)]
+    return [Study(f"S{n}", split, f"Report {n}.", (f"{n}.png",), subject_id=f"P{n}") for n, split in enumerate(splits)]
 
 
 def replaced(studies: list[Study], n: int, **values) -> list[Study]:
@@ -83,7 +84,7 @@ def test_a_healthy_dataset(tmp_path, pictures):
     assert not page["breaks"]
     assert page["splits"]["train"]["studies"] == 8 and page["splits"]["test"]["images"] == 4
     assert page["prevalence"]["train"]["Pneumonia"] == 8
-    assert "no patient is in two splits" in said(page, "fine")
+    assert "no patient is in two splits" in said(page, "fine") and page["splits"]["train"]["patients"] == 8
     assert "no two studies have the same picture" in said(page, "fine")
     assert "no two studies have nearly the same picture" in said(page, "fine")
     assert not any("report" in line for line in said(page, "warns"))
@@ -100,6 +101,37 @@ def test_leaks_between_splits(tmp_path, pictures):
     assert "1 patient (P1) in more than one split" in warns
     assert "the same picture in different splits: 1 case (S0 = S12)" in warns
     assert "nearly the same picture in different splits: " in warns and "S0 = S8" in warns
+
+
+def test_nobody_knows_whose_studies_they_are(tmp_path, pictures):
+    """Without a patient no study is told to be alone; Open-i's ids name theirs, and what was drawn is its own."""
+    unknown = [dataclasses.replace(study, subject_id="") for study in healthy()]
+    page = run(dataset(tmp_path, pictures, unknown))
+    assert "16 studies (S0, S1, S2, …) without a patient" in said(page, "note")
+    assert not any("patient" in line for line in said(page, "fine"))
+    assert "patients" not in page["splits"]["train"]
+    opened = replaced(replaced(unknown, 0, id="CXR1_IM-0001"), 1, state={"observations": []})
+    write_annotation(tmp_path / "prepared/annotation.json", opened)
+    (tmp_path / "labels.csv").unlink()
+    write_labels(tmp_path / "labels.csv", opened, np.ones((16, 14)))
+    page = run(tmp_path)
+    assert "14 studies (S2, S3, S4, …) without a patient" in said(page, "note")
+    assert "no patient that is known is in two splits" in said(page, "fine")
+
+
+def test_the_same_picture_twice_within_a_study(tmp_path, pictures):
+    """In another file, or another format."""
+    studies = replaced(replaced(healthy(), 0, image_path=("0.png", "copy.png")), 3, image_path=("3.png", "3.png"))
+    page = run(dataset(tmp_path, pictures, replaced(studies, 9, image_path=("9.png", "0.png"))))
+    warns = said(page, "warns")
+    assert "the same picture twice within 2 studies (S0, S3)" in warns
+    assert "the same picture in different splits: 1 case (S0 = S9)" in warns
+    studies = replaced(healthy(), 0, image_path=("0.png", "near.jpg"))
+    (tmp_path / "labels.csv").unlink()
+    shutil.rmtree(tmp_path / "prepared")
+    page = run(dataset(tmp_path, pictures, studies))
+    assert "nearly the same picture twice within 1 study (S0)" in said(page, "warns")
+    assert "no two studies have nearly the same picture" in said(page, "fine")
 
 
 def test_odd_images(tmp_path, pictures):
@@ -183,6 +215,7 @@ def test_text_alone_can_be_examined(tmp_path, pictures):
     [
         (["nowhere"], "nowhere/annotation.json: no such file; make it by `dvc repro prepare`"),
         (["nowhere", "--params", "none.yaml"], "none.yaml: no such file"),
+        (["annotation.json", "--labels", "lables.csv"], "--labels lables.csv: no such file"),
         (["nowhere", "--params", "bad.yaml"], "bad.yaml: reports: Field required"),
     ],
 )
@@ -190,6 +223,7 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "presets/phantom.yaml", "params.yaml")
     Path("bad.yaml").write_text("n_prototypes: 1\n")
+    write_annotation("annotation.json", healthy())
     done = CliRunner().invoke(app, ["doctor", *options])
     assert isinstance(done.exception, ValueError)
     assert message in str(done.exception) and "\n" not in str(done.exception)

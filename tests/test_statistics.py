@@ -99,6 +99,20 @@ def test_a_stratum_is_scored_alone(pairs, table, jar):
         assert found["with_findings"][name] == pytest.approx(expected[name], abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("references", "reports", "collapsed"),
+    [(18, 2, True), (18, 4, True), (18, 5, False), (100, 9, True), (100, 10, False), (590, 58, True), (590, 59, False)],
+)
+def test_what_collapsed_means(references, reports, collapsed):
+    """√18 is 4.2: a share alone would let two reports pass for 18 studies."""
+    found = diversity([f"r {n}" for n in range(references)], [f"h {n % reports}" for n in range(references)], seed=1)
+    assert found["collapsed"] is collapsed and found["distinct_reports"] == reports
+
+
+def test_references_that_are_all_the_same_collapse_no_model():
+    assert not diversity(["clear"] * 9, ["clear"] * 9, seed=1)["collapsed"]
+
+
 def test_a_collapsed_model_is_called_so():
     references = [f"report number {n} ." for n in range(50)]
     collapsed = diversity(references, ["report number 1 ."] * 50, seed=1)

@@ -1,7 +1,7 @@
 """One page on a prepared dataset before anyone trains on it: what it holds, what is odd, what that means for scores."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
 
     Args:
         prepared: folder of stage `prepare`, or an annotation.json, of which only the text can be examined.
-        labels: of stage `label`; None looks beside the folder; may be absent.
+        labels: of stage `label`; None looks beside the folder, where they may be absent.
         params: parameter file with the group `reports` and `n_prototypes`.
 
     Raises:
@@ -75,6 +75,8 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     studies, page = read_annotation(annotation), Page()
     lengths = examine_reports(page, studies, reports)
     examine_patients(page, studies)
+    if labels is not None and not labels.is_file():
+        raise ValueError(f"--labels {labels}: no such file; without the option it is labels.csv beside the folder")
     if labels is None:
         labels = annotation.parent.with_name("labels.csv")
     if labels.is_file():
@@ -131,7 +133,6 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
         chosen = of_split(studies, split)
         page.splits[split] = {
             "studies": len(texts),
-            "patients": len({_patient(study) for study in chosen}),
             "images": sum(len(study.image_path) for study in chosen),
             "views": _range([len(study.image_path) for study in chosen]),
             "median_tokens": int(np.median(lengths[split])),
@@ -140,6 +141,8 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
             "marked_reports": sum(MARK in study.report.lower() for study in chosen) / len(texts),
             "distinct_reports": len(set(texts)) / len(texts),
         }
+        if all(map(_patient, chosen)):
+            page.splits[split]["patients"] = len({_patient(study) for study in chosen})
         if split != "train":
             page.splits[split]["in_train"] = sum(text in trained for text in texts) / len(texts)
         empty = [study.id for study, each in zip(chosen, words, strict=True) if len(each) < 2]
@@ -169,19 +172,27 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
 
 
 def examine_patients(page: Page, studies: Sequence[Study]) -> None:
-    """Patients whose studies lie in several splits."""
+    """Patients whose studies lie in several splits, as far as they are known."""
     splits: dict[str, set[str]] = {}
     for study in studies:
         splits.setdefault(_patient(study), set()).add(study.split)
+    unknown = [study.id for study in studies if not _patient(study)]
+    splits.pop("", None)
     shared = sorted(patient for patient, found in splits.items() if len(found) > 1)
+    if unknown:
+        page.say(
+            "note",
+            f"{_count(unknown, 'study')} without a patient",
+            "whether one of them is in two splits nobody can tell: give them a subject_id (docs/datasets.md)",
+        )
     if shared:
         page.say(
             "warns",
             f"{_count(shared, 'patient')} in more than one split",
             "the model has seen them before it is tested on them: scores are too high",
         )
-    else:
-        page.say("fine", "no patient is in two splits")
+    elif splits:
+        page.say("fine", f"no patient{' that is known' if unknown else ''} is in two splits")
 
 
 def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_prototypes: int) -> None:
@@ -249,18 +260,18 @@ def examine_images(page: Page, studies: Sequence[Study], pack: ImagePack) -> Non
     places = defaultdict(list)
     for position in seen:
         places[pack.sha256[position]].append(owner[position])
-    _say_shared(
-        page, "the same picture", [found for found in places.values() if len({study.id for study in found}) > 1]
-    )
+    _say_shared(page, "the same picture", [found for found in places.values() if len(found) > 1])
     pairs = [(seen[a], seen[b]) for a, b in near_duplicates(hashes[seen])]
-    near = [[owner[a], owner[b]] for a, b in pairs if pack.sha256[a] != pack.sha256[b] and owner[a].id != owner[b].id]
+    near = [[owner[a], owner[b]] for a, b in pairs if pack.sha256[a] != pack.sha256[b]]
     _say_shared(page, "nearly the same picture", near)
 
 
 def _say_shared(page: Page, what: str, groups: list[list[Study]]) -> None:
-    """Groups of studies that have a picture in common, those across splits first."""
-    across = [group for group in groups if len({study.split for study in group}) > 1]
-    inside = [group for group in groups if group not in across]
+    """What pictures have several places: a list of studies per picture, a study once for each of its images in it."""
+    twice = {study.id for group in groups for study, count in _counted(group) if count > 1}
+    distinct = [[study for study, _ in _counted(group)] for group in groups]
+    across = [group for group in distinct if len({study.split for study in group}) > 1]
+    inside = [group for group in distinct if len(group) > 1 and len({study.split for study in group}) == 1]
     meanings = (
         (across, "in different splits", "the model is tested on what it has seen: scores are too high"),
         (inside, "in different studies of a split", "they count twice"),
@@ -269,14 +280,23 @@ def _say_shared(page: Page, what: str, groups: list[list[Study]]) -> None:
         if found:
             names = [" = ".join(study.id for study in group[:4]) for group in found]
             page.say("warns", f"{what} {where}: {_count(names, 'case')}", meaning)
-    if not groups:
+    if twice:
+        meaning = "a second view that shows nothing new: leave it out"
+        page.say("warns", f"{what} twice within {_count(sorted(twice), 'study')}", meaning)
+    if not across and not inside:
         page.say("fine", f"no two studies have {what}")
 
 
+def _counted(group: list[Study]) -> list[tuple[Study, int]]:
+    """Each study of a group once, and how often it stands there."""
+    counts = Counter(study.id for study in group)
+    return [(study, counts[id]) for id, study in {study.id: study for study in group}.items()]
+
+
 def _patient(study: Study) -> str:
-    """As the annotation says, or as Open-i's ids begin; else the study itself."""
+    """As the annotation says, or as Open-i's ids begin; what was drawn is its own; empty where nobody knows."""
     opened = re.match(r"CXR\d+(?=_)", study.id)
-    return study.subject_id or (opened.group() if opened else study.id)
+    return study.subject_id or (opened.group() if opened else study.id if study.state else "")
 
 
 def _range(numbers: Sequence[int]) -> str:
@@ -284,7 +304,8 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def _count(names: Sequence[str], what: str) -> str:
-    plural = f"{len(names):,} {what}{'s' if len(names) > 1 else ''}"
+    plurals = what.removesuffix("y") + ("ies" if what.endswith("y") else "s")
+    plural = f"{len(names):,} {plurals if len(names) > 1 else what}"
     return f"{plural} ({', '.join(names[:EXAMPLES])}{', …' if len(names) > EXAMPLES else ''})"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from xpronet.evaluation.floors import constant_bleu_4
 
 SELF_BLEU_REPORTS = 200  # each is compared with all others
-COLLAPSED = 0.1  # share of the references' variety below which a model has collapsed
+COLLAPSED = 0.1  # share of the references' variety below which a model has collapsed, however many there are
 
 
 def diversity(references: Sequence[str], hypotheses: Sequence[str], *, seed: int) -> dict[str, float | bool]:
@@ -16,8 +16,9 @@ def diversity(references: Sequence[str], hypotheses: Sequence[str], *, seed: int
     Returns:
         distinct_reports: how many; distinct_1, distinct_2: distinct words and pairs of words per written one;
         self_BLEU_4: mean BLEU-4 of a report as the hypothesis for each of the others (200 of them, drawn by `seed`);
-        length_ratio: words written per word of the references; collapsed: whether there are fewer than a tenth as many
-        distinct reports as distinct references.
+        length_ratio: words written per word of the references; collapsed: whether of R distinct references there are
+        fewer than √R distinct reports, so that each is repeated more often than there are others; or, where R is above
+        100, fewer than a tenth.
     """
     texts = list(hypotheses)
     if len(texts) > SELF_BLEU_REPORTS:
@@ -25,13 +26,14 @@ def diversity(references: Sequence[str], hypotheses: Sequence[str], *, seed: int
         texts = [texts[row] for row in sorted(chosen)]
     similar = constant_bleu_4(texts, texts, leave_own_out=True)[[bool(text) for text in texts]]
     written = sum(len(text.split()) for text in hypotheses)
+    distinct, variety = len(set(hypotheses)), len(set(references))
     return {
-        "distinct_reports": len(set(hypotheses)),
+        "distinct_reports": distinct,
         "distinct_1": _distinct(hypotheses, 1),
         "distinct_2": _distinct(hypotheses, 2),
         "self_BLEU_4": float(np.mean(similar)) if len(similar) and len(texts) > 1 else 1.0,
         "length_ratio": written / sum(len(text.split()) for text in references),
-        "collapsed": len(set(hypotheses)) < COLLAPSED * len(set(references)),
+        "collapsed": distinct < max(variety**0.5, COLLAPSED * variety),
     }
 
 
