@@ -131,7 +131,7 @@ def _kind(schema: dict) -> str:
         "null": "`null`",
         "array": "two texts" if schema.get("maxItems") == 2 else "list of texts",
     }[schema["type"]]
-    signs = {"minimum": "≥", "ge": "≥", "gt": ">", "exclusiveMaximum": "<", "lt": "<", "le": "≤"}
+    signs = {"minimum": "≥", "ge": "≥", "gt": ">", "exclusiveMaximum": "<", "lt": "<", "maximum": "≤", "le": "≤"}
     bounds = " and ".join(f"{sign} {schema[bound]}" for bound, sign in signs.items() if bound in schema)
     return f"{name} {bounds}".strip()
 

@@ -14,6 +14,7 @@ from xpronet.classifier.params import ClassifierParams
 from xpronet.common.files import raise_all, write_json
 from xpronet.common.params import FILE, PathName, RuntimeParams, Seed, load_yaml, validate
 from xpronet.data.params import ReportParams
+from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.params import LabelParams
 from xpronet.model.params import DecodeParams, ModelParams
@@ -57,6 +58,13 @@ class Params(Symbols):
             raise ValueError(
                 f"gamma {self.gamma} must not exceed n_prototypes {self.n_prototypes}: "
                 "a study with a single label has no more prototypes to answer it"
+            )
+        for group, of in (("classifier", self.classifier), ("train", self.train)):
+            refuse_lone_study(
+                self.phantom.train if self.dataset == "phantom" else 0,
+                batch_size=of.batch_size,
+                crop=self.images.crop,
+                key=f"{group}.batch_size",
             )
         if self.features.flips == "separate" and self.n_prototypes % 2:
             raise ValueError(f"features.flips separate needs an even n_prototypes, not {self.n_prototypes}")

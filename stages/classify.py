@@ -13,7 +13,8 @@ from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Seed, Strict, read
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
-from xpronet.data.studies import read_annotation
+from xpronet.data.studies import of_split, read_annotation
+from xpronet.encoders.params import refuse_lone_study
 from xpronet.labels.table import read_labels, write_labels
 
 
@@ -29,6 +30,12 @@ def main() -> None:
     settings = {"device": choose(runtime.device), "workers": runtime.workers, "batch_size": runtime.batch_size}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    refuse_lone_study(
+        len(of_split(studies, "train")),
+        batch_size=params.classifier.batch_size,
+        crop=pack.crop,
+        key="classifier.batch_size",
+    )
     labels, images = read_labels("data/labels.csv", studies), image_positions(studies)
 
     def dataset(*splits: str, **options) -> tuple[list, StudyDataset]:

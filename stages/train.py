@@ -15,6 +15,7 @@ from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders.backbones import start_weights
+from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels.conditions import CONDITIONS
@@ -47,6 +48,7 @@ def main() -> None:
     }
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    refuse_lone_study(len(splits["train"]), batch_size=params.train.batch_size, crop=pack.crop, key="train.batch_size")
     images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
     # Labels made from a validation report are read only where the parameters ask for it (row 20).
     val_labels = "data/labels.csv" if params.test_labels == "reference" else "data/predicted_labels.csv"

@@ -53,12 +53,10 @@ class Run:
         self.steps, self.weights, self.options = [], [], []
         self.train, self.val = Studies(TRAIN), Studies(VAL)
         params = PARAMS.model_copy(update=changes)
-        handle = register_optimizer_step_pre_hook(self.record)
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, register_optimizer_step_pre_hook(self.record):
             patch.setattr(fit, "StudyClassifier", lambda backbone: Classifier(self))
             patch.setattr(fit, "predict", self.predict)
             self.fitted = fit.fit(self.train, self.val, params, seed=seed, device=CPU, batch_size=3)
-        handle.remove()
 
     def record(self, optimiser, *rest) -> None:
         (group,) = optimiser.param_groups
@@ -203,6 +201,14 @@ def test_predictions_are_of_evaluation_mode_in_the_dataset_s_order(classifier):
     half = predict(classifier, Studies(TRAIN), precision="bf16", device=CPU, batch_size=2)
     np.testing.assert_allclose(half, expected, atol=0.1)
     assert half.dtype == np.float32 and np.abs(half - expected.numpy()).max() > 3e-4
+
+
+def test_a_loss_that_is_no_number_names_the_rate(monkeypatch):
+    """Else the ranking on validation says that its input contains NaN, and nobody knows why."""
+    forward = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", lambda self, *args: forward(self, *args) * torch.nan)
+    with pytest.raises(ValueError, match="^classifier epoch 1: the loss is not a number any more; lower classifier.lr"):
+        Run(monkeypatch)
 
 
 def test_probabilities_that_are_no_numbers_are_refused(classifier):

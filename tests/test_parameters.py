@@ -87,6 +87,16 @@ def test_phantom_s_gamma_is_its_own():
         ("features.text_encoder", "chexbert", "features.text_encoder chexbert needs labels.chexbert_path"),
         ("openi.min_views", 3, "openi: min_views 3 must not exceed max_views 2"),
         ("images.folder", "pictures", "images.folder must be null for phantom"),
+        ("seed", 5_000_000_000, "seed = 5000000000: Input should be less than 4294967296"),
+        ("phantom.seed", 2**70, "phantom.seed = 1180591620717411303424: Input should be less than 4294967296"),
+        ("openi.seed", -1, "openi.seed = -1: Input should be greater than or equal to 0"),
+        ("classifier.lr", 1e30, "classifier.lr: 1e+30 is beyond what any parameter can be"),
+        ("train.lr_visual", 1.5, "train.lr_visual = 1.5: Input should be less than or equal to 1"),
+        ("train.weight_decay", 1e30, "train.weight_decay: 1e+30 is beyond what any parameter can be"),
+        ("lambda_visual", 1e39, "lambda_visual: 1e+39 is beyond what any parameter can be"),
+        ("train.epochs", 2**70, "train.epochs: 1180591620717411303424 is beyond what any parameter can be"),
+        ("reports.max_length", 2**70, "reports.max_length: 1180591620717411303424 is beyond"),
+        ("phantom.size", 10**9, "phantom.size = 1000000000: Input should be less than or equal to 4096"),
         ("model.backbone", "resnet50", "model.visual_weights classifier needs model.backbone resnet50"),
     ],
 )
@@ -95,6 +105,19 @@ def test_a_wrong_value_is_one_line_with_key_value_and_rule(key, value, line):
         validate(Params, change(preset(), key, value))
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("group", ["classifier", "train"])
+def test_a_batch_of_one_patch_is_refused(group):
+    """Batch norm cannot norm a single value, and would say so at the end of the first epoch."""
+    content = change(change(preset(), "images.crop", 32), "phantom.train", 1001)
+    for key in ("classifier.batch_size", "train.batch_size"):
+        change(content, key, 15)  # 1001 = 66 x 15 + 11
+    assert validate(Params, content)
+    for size in (1, 8, 1000):
+        with pytest.raises(ValueError, match=f"{group}.batch_size {size} leaves a batch of one study, and images"):
+            validate(Params, change(content, f"{group}.batch_size", size))
+    assert validate(Params, change(content, "images.crop", 33))  # larger pictures have more patches
 
 
 def test_all_mistakes_come_at_once():

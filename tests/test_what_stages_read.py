@@ -166,6 +166,16 @@ def test_its_labels_are_of_the_held_out_images_and_its_thresholds_of_validation(
     assert {name: details[name] for name in metrics} == metrics
 
 
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [("classify", {"classifier": {"batch_size": 11}}), ("train", {"train": {"batch_size": 11}})],
+)
+def test_a_batch_of_one_patch_is_refused_before_training(made, stage, changes):
+    """Twelve studies: how many there are is known here only."""
+    with pytest.raises(ValueError, match="batch_size 11 leaves a batch of one study, and images.crop 32 one patch"):
+        made.run(stage, **changes)
+
+
 # features
 
 

@@ -98,7 +98,7 @@ def compare(
     ] = LabelSource.predicted,
     by: Annotated[PerStudy, typer.Option(help="What the studies that moved most are ordered by.")] = PerStudy.rouge_l,
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draws.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("data/comparison.json"),
 ) -> None:
     """Test whether reports differ from a baseline's (paired bootstrap, approximate randomisation), and show where."""

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,9 @@ def fit(
 
     Args:
         batch_size: studies at once on validation.
+
+    Raises:
+        ValueError: loss or probabilities are no numbers any more.
     """
     torch.manual_seed(seed)
     classifier = StudyClassifier(params.backbone)
@@ -67,6 +71,10 @@ def fit(
             optimiser.step()
             schedule.step()
             total += loss.item() * len(batch.labels)
+            if not math.isfinite(total):
+                raise ValueError(
+                    f"classifier epoch {epoch + 1}: the loss is not a number any more; lower classifier.lr"
+                )
         probabilities = predict(
             classifier, val, precision=params.precision, device=device, batch_size=batch_size, workers=workers
         )

@@ -1,6 +1,6 @@
 """Group `classifier` of the parameters."""
 
-from xpronet.common.params import Count, NotNegative, PathName, Positive, Precision, Strict
+from xpronet.common.params import Count, NotNegative, PathName, Precision, Rate, Strict
 from xpronet.encoders.params import Backbone
 
 
@@ -15,7 +15,7 @@ class ClassifierParams(Strict):
     """Passes over the train split; the one with the best macro AUROC on validation is kept."""
     batch_size: Count
     """Studies per step."""
-    lr: Positive
+    lr: Rate
     """Highest rate of the one-cycle schedule of AdamW."""
     weight_decay: NotNegative
     """Of AdamW."""

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from xpronet.common.files import TEXT
 
 FILE = Path("params.yaml")
+LARGEST = 10**7
 
 
 class Strict(BaseModel):
@@ -29,11 +30,20 @@ def _exponent(value: Any) -> Any:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
-Number = Annotated[float, BeforeValidator(_exponent), Field(allow_inf_nan=False)]
+def _plausible(value: float) -> float:
+    """Nothing is sensibly as large: float32, indices or memory would overflow, hours later."""
+    if abs(value) > LARGEST:
+        raise ValueError(f"{value} is beyond what any parameter can be, {LARGEST}")
+    return value
+
+
+Plausible = AfterValidator(_plausible)
+Number = Annotated[float, BeforeValidator(_exponent), Field(allow_inf_nan=False), Plausible]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[Positive, Field(le=1)]
+Count = Annotated[int, Field(ge=1), Plausible]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PathName = Annotated[str, Field(min_length=1)]
 
@@ -49,7 +59,7 @@ class RuntimeParams(Strict):
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     """Where tensors live; auto takes cuda, then mps, then cpu. The same bytes again are promised on a CPU only."""
-    workers: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0), Plausible]
     """Processes that pack images and load batches; 0: the main one loads, and all cores pack."""
     processes: Count
     """Processes that extract features, each on a GPU of its own or on its share of the cores."""

@@ -1,6 +1,9 @@
 """What a machine lacks, in a line: memory, or processes that load data and were killed for want of it."""
 
-_LESS = "lower train.batch_size or classifier.batch_size, or runtime.batch_size where nothing is learnt"
+_LESS = (
+    "lower train.batch_size or classifier.batch_size, runtime.batch_size where nothing is learnt, or sizes as "
+    "n_prototypes, model.d_model, images.crop"
+)
 _WORKERS = f"{_LESS}, or runtime.workers: 0 loads data in the main process"
 
 # What PyTorch says, all of it as RuntimeError -> what it means and what to do.

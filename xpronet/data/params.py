@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xpronet.common.params import Count, Strict
+from xpronet.common.params import Count, Plausible, Strict
 from xpronet.data.reports import Style
 
 
@@ -17,5 +17,5 @@ class ReportParams(Strict):
     """Open-i's marks of removed words: keep them as a word, as published; drop them; or make them `<unk>`."""
     min_count: Count
     """Occurrences in the train split that make a word; rarer ones become `<unk>`."""
-    max_length: Annotated[int, Field(ge=3)]
+    max_length: Annotated[int, Field(ge=3), Plausible]
     """Tokens that training keeps of a report, both ends included."""

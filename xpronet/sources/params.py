@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from xpronet.common.params import Count, PathName, Seed, Strict
 
+LARGEST = 4096  # side of an image, in pixels
+
 Dataset = Literal["phantom", "iu_xray", "mimic_cxr"]
 
 
@@ -20,7 +22,7 @@ class PhantomParams(Strict):
     """Studies of validation."""
     test: Count
     """Studies of the test split."""
-    size: Annotated[int, Field(ge=64)]
+    size: Annotated[int, Field(ge=64, le=LARGEST)]
     """Side of a drawn image, in pixels."""
 
 
@@ -61,9 +63,9 @@ class ImageParams(Strict):
     """Where the annotation's image paths start, or a tar of the images; null for phantom."""
     broken: Literal["fail", "drop"]
     """Images that cannot be read end the run, or are left out and reported."""
-    resize: Annotated[int, Field(ge=32)]
+    resize: Annotated[int, Field(ge=32, le=LARGEST)]
     """Shorter side before the random crop of training, in pixels."""
-    crop: Annotated[int, Field(ge=32)]
+    crop: Annotated[int, Field(ge=32, le=LARGEST)]
     """Side of what the model sees, in pixels."""
 
     @model_validator(mode="after")

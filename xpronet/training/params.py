@@ -1,10 +1,8 @@
 """What training reads: the paper's symbols, and group `train` (row 27 of docs/paper-and-code.md)."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Strict
+from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Rate, Strict
 from xpronet.model.params import Formulation
 
 
@@ -40,11 +38,11 @@ class TrainParams(Strict):
     """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
     """Studies per step."""
-    lr_visual: Positive
+    lr_visual: Rate
     """Rate of the visual extractor."""
-    lr: Positive
+    lr: Rate
     """Rate of everything else."""
-    lr_decay: Annotated[Positive, Field(le=1)]
+    lr_decay: Rate
     """Factor of both rates."""
     lr_step: Count
     """Epochs between two decays."""
