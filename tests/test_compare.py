@@ -79,6 +79,41 @@ def test_the_scores_are_those_of_the_metrics_and_the_studies_are_named(found):
     assert each["moved"]["gained"][0]["b"] == each["moved"]["gained"][0]["reference"]
 
 
+@pytest.mark.parametrize("change", [str, str.upper, lambda text: text.replace(" ", "\n")])
+def test_a_study_s_own_report_is_a_perfect_one_however_it_is_written(jar, monkeypatch, change):
+    """Other models write raw text; held against cleaned references it would lose on every capital."""
+    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
+    write(Path("own.jsonl"), [{"id": f"s{n}", "report": change(text)} for n, text in enumerate(FINDINGS, start=2)])
+    rows = of("good.jsonl", "own.jsonl")["comparisons"][0]["metrics"]
+    for metric in ("BLEU_1", "BLEU_4", "ROUGE_L", "example_F1"):
+        assert rows[metric]["a"] == rows[metric]["b"] == pytest.approx(1, abs=1e-9)
+
+
+def test_the_published_protocol_cuts_references_and_hides_rare_words(jar, monkeypatch):
+    """Row 23: numbers to hold beside the paper's."""
+    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
+    studies = [Study("t", "train", "Small effusion.", ["a.png"]), Study("v", "val", "Clear.", ["a.png"])]
+    studies += [Study(f"s{n}", "test", "Small left effusion. Clear lungs.", ["a.png"]) for n in (1, 2)]
+    Path("published/data/prepared").mkdir(parents=True)
+    monkeypatch.chdir("published")
+    write_annotation("data/prepared/annotation.json", studies)
+    params = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+    params["reports"] |= {"min_count": 1, "max_length": 5}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for name, text in (("cut", "small <unk> effusion ."), ("whole", "small left effusion . clear lungs .")):
+        write(Path(f"{name}.jsonl"), [{"id": id, "report": text} for id in ("s1", "s2")])
+    full = of("cut.jsonl", "whole.jsonl")["comparisons"][0]
+    published = of("cut.jsonl", "whole.jsonl", protocol="published")
+    assert published["protocol"] == "published"
+    published = published["comparisons"][0]
+    cut, whole = published["metrics"]["BLEU_1"], full["metrics"]["BLEU_1"]
+    assert (cut["a"], whole["b"]) == pytest.approx((1, 1), abs=1e-9)
+    assert cut["b"] < 0.7 and whole["a"] < 0.7
+    assert published["moved"]["lost"][0]["reference"] == published["moved"]["lost"][0]["a"] == "small <unk> effusion ."
+    for metric in ("micro_F1_14", "macro_F1_14"):  # of whole references
+        assert published["metrics"][metric] == full["metrics"][metric]
+
+
 def test_several_are_each_held_against_the_first_and_corrected(found):
     assert [each["name"] for each in found["comparisons"]] == ["good.jsonl", "other.jsonl"]
     for each in found["comparisons"]:
@@ -147,7 +182,7 @@ def test_a_file_of_predictions_may_begin_with_a_byte_order_mark():
 def test_a_report_may_hold_any_line_break():
     """U+2028 stands as itself in JSON: it ends no line of the file."""
     line = '{"id": "s2", "report": "no\u2028effusion ."}\n'
-    assert _read_reports("other.jsonl", line * 2, "predicted") == {"s2": "no effusion ."}
+    assert _read_reports("other.jsonl", line * 2, "predicted") == {"s2": "no\u2028effusion ."}
 
 
 def test_parameters_that_are_not_whole_are_named():

@@ -27,6 +27,11 @@ class LabelSource(StrEnum):
     none = "none"
 
 
+class Protocol(StrEnum):
+    full = "full"
+    published = "published"
+
+
 class PerStudy(StrEnum):
     rouge_l = "ROUGE_L"
     cider = "CIDEr"
@@ -97,6 +102,9 @@ def compare(
         LabelSource, typer.Option(help="Under which labels the reports were written.")
     ] = LabelSource.predicted,
     by: Annotated[PerStudy, typer.Option(help="What the studies that moved most are ordered by.")] = PerStudy.rouge_l,
+    protocol: Annotated[
+        Protocol, typer.Option(help="References: whole (full), or cut and with <unk> as the published code scores.")
+    ] = Protocol.full,
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draws.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("data/comparison.json"),
@@ -108,7 +116,15 @@ def compare(
     from xpronet.app.compare import show
     from xpronet.common.files import write_json
 
-    result = compare_reports(sides, split=split.value, labels=labels.value, by=by.value, params=params, seed=seed)
+    result = compare_reports(
+        sides,
+        split=split.value,
+        labels=labels.value,
+        by=by.value,
+        params=params,
+        protocol=protocol.value,
+        seed=seed,
+    )
     write_json(out, result)
     show(result, Console())
     typer.echo(f"\n{out}")

@@ -1,11 +1,11 @@
 """`xpronet compare`: are the reports of one experiment better than another's, and on which studies?"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from dvc.api import DVCFileSystem
@@ -18,7 +18,7 @@ from rich.table import Table as Grid
 from xpronet.common.files import json_lines, keyed, read_text
 from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import cleaned_reports
+from xpronet.data.reports import UNKNOWN, Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import statistics
 from xpronet.evaluation.meteor import running_meteor
@@ -28,6 +28,7 @@ from xpronet.labels.conditions import pseudo_labels
 from xpronet.labels.params import LabelParams
 
 ANNOTATION = Path("data/prepared/annotation.json")
+Protocol = Literal["full", "published"]
 MOVED = 3  # studies shown at either end
 
 
@@ -40,22 +41,35 @@ class Keys(Part):
 
 @dataclass(frozen=True)
 class Side:
-    """The reports of one experiment or file."""
+    """The reports of one experiment or file, raw or cleaned."""
 
     name: str
     ids: list[str]
-    references: list[str]  # raw
-    written: list[str]  # cleaned, as the model writes them
+    references: list[str]
+    written: list[str]
+    train: Sequence[str] = ()  # references of the train split: their words are the published protocol's
 
 
-def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: Path, seed: int = 1) -> dict[str, Any]:
+def compare(
+    names: Sequence[str],
+    *,
+    split: str,
+    labels: str,
+    by: str,
+    params: Path,
+    protocol: Protocol = "full",
+    seed: int = 1,
+) -> dict[str, Any]:
     """Every one of `names` against the first: what `xpronet compare` writes as JSON.
+
+    Reports are cleaned as references are, whoever wrote them: what is clean already stays as it is.
 
     Args:
         names: DVC experiments, git revisions, or prediction files (.jsonl); `workspace` is this folder.
         labels: under which kind of labels the reports were written.
         by: one of `statistics.MEANS`, to order the studies that moved most.
-        params: parameter file with the groups `reports` and `labels`: how references are cleaned, reports labelled.
+        params: parameter file with the groups `reports` and `labels`: how texts are cleaned and labelled.
+        protocol: `full`: against whole references; `published`: cut and with `<unk>`, as the published code scores.
 
     Raises:
         ValueError: one line: a side cannot be read, or two sides have other studies.
@@ -65,14 +79,15 @@ def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: P
     sides = [read_side(name, split, labels) for name in names]
     for side in sides[1:]:
         check_same_studies(sides[0], side, split)
-    labeller_name, references, tables = score(sides, params)
+    labeller_name, sides, tables = score(sides, params, protocol)
     found = [paired(tables[0], table, seed=seed) for table in tables[1:]]
     corrected = {metric: holm([each[metric].p for each in found]) for metric in found[0]}
     return {
         "baseline": names[0],
         "split": split,
         "labels": labels,
-        "studies": len(references[0]),
+        "protocol": protocol,
+        "studies": len(sides[0].ids),
         "labeller": labeller_name,
         "comparisons": [
             {
@@ -81,18 +96,21 @@ def compare(names: Sequence[str], *, split: str, labels: str, by: str, params: P
                     metric: _row(difference, corrected[metric][place]) for metric, difference in differences.items()
                 },
                 "moved_by": by,
-                "moved": _moved(sides[0], side, references[0], tables[0], table, by),
+                "moved": _moved(sides[0], side, tables[0], table, by),
             }
             for place, (side, table, differences) in enumerate(zip(sides[1:], tables[1:], found, strict=True))
         ],
     }
 
 
-def score(sides: Sequence[Side], params: Path) -> tuple[str, list[list[str]], list[statistics.Table]]:
-    """The labeller's name, each side's cleaned references, and its sums per study.
+def score(
+    sides: Sequence[Side], params: Path, protocol: Protocol = "full"
+) -> tuple[str, list[Side], list[statistics.Table]]:
+    """The labeller's name, each side as it was scored, and its sums per study.
 
     Args:
         params: parameter file with the groups `reports` and `labels`.
+        protocol: as `compare`; the words are those of the first side's train split. Labels are of whole references.
     """
     keys = read(Keys, params)
     name, classes = labeller.load(keys.labels, device="auto")
@@ -101,13 +119,29 @@ def score(sides: Sequence[Side], params: Path) -> tuple[str, list[list[str]], li
     def label(texts: tuple[str, ...]) -> np.ndarray:
         return pseudo_labels(classes(texts), uncertain=keys.labels.uncertain)
 
-    references = [cleaned_reports(side.references, keys.reports.style, keys.reports.xxxx) for side in sides]
+    def clean(texts: Sequence[str]) -> list[str]:
+        # `<unk>` is a word that models write; cleaning takes the brackets off what it does not know.
+        marked = (text.replace(UNKNOWN, "\0") for text in texts)
+        cleaned = cleaned_reports(marked, keys.reports.style, keys.reports.xxxx)
+        return [" ".join(text.split()).replace("\0", UNKNOWN) for text in cleaned]
+
+    whole = [clean(side.references) for side in sides]
+    references = whole
+    if protocol == "published":
+        vocabulary = Vocabulary.build(clean(sides[0].train), keys.reports.min_count)
+        references = [[as_published(text, vocabulary, keys.reports.max_length) for text in texts] for texts in whole]
+    scored = [
+        replace(side, references=texts, written=clean(side.written))
+        for side, texts in zip(sides, references, strict=True)
+    ]
     with running_meteor() as meteor:
         tables = [
-            statistics.table(texts, side.written, label(tuple(texts)), label(tuple(side.written)), meteor=meteor)
-            for texts, side in zip(references, sides, strict=True)
+            statistics.table(
+                side.references, side.written, label(tuple(texts)), label(tuple(side.written)), meteor=meteor
+            )
+            for side, texts in zip(scored, whole, strict=True)
         ]
-    return name, references, tables
+    return name, scored, tables
 
 
 def read_side(name: str, split: str, labels: str) -> Side:
@@ -144,6 +178,7 @@ def read_side(name: str, split: str, labels: str) -> Side:
         [study.id for study in chosen],
         [study.report for study in chosen],
         [reports[study.id] for study in chosen],
+        [study.report for study in of_split(studies, "train")],
     )
 
 
@@ -154,7 +189,7 @@ def _read_reports(name: str, text: str, labels: str) -> dict[str, str]:
         for line, record in json_lines(text, name):
             try:
                 report = record["report"] if "report" in record else record[labels]["report"]
-                yield line, str(record["id"]), " ".join(report.split())
+                yield line, str(record["id"]), str.strip(report)
             except (KeyError, TypeError, AttributeError):
                 forms = f'{{"id": …, "report": …}} or {{"id": …, "{labels}": {{"report": …}}}}'
                 raise ValueError(f"{name}: line {line}: expected {forms}") from None
@@ -185,13 +220,15 @@ def _row(difference: Difference, p_holm: float) -> dict[str, Any]:
     }
 
 
-def _moved(first: Side, other: Side, references: list[str], a, b, by: str) -> dict[str, list[dict[str, Any]]]:
+def _moved(
+    first: Side, other: Side, a: statistics.Table, b: statistics.Table, by: str
+) -> dict[str, list[dict[str, Any]]]:
     """The studies that gained and lost most."""
     change = (b.means - a.means)[:, statistics.MEANS.index(by)]
     order = np.argsort(change, kind="stable")
 
     def study(row: int) -> dict[str, Any]:
-        texts = {"reference": references[row], "a": first.written[row], "b": other.written[row]}
+        texts = {"reference": first.references[row], "a": first.written[row], "b": other.written[row]}
         return {"id": first.ids[row], "change": float(change[row]), **texts}
 
     return {
@@ -205,6 +242,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     several = len(result["comparisons"]) > 1
     for each in result["comparisons"]:
         title = f"{result['studies']:,} studies of {result['split']}, labels {result['labels']}"
+        title += f", {result['protocol']} references; reports and references are cleaned alike"
         grid = Grid("", title=f"\n{title}", title_justify="left", box=None)
         for column in (result["baseline"], each["name"], "difference", "95 % interval", "p", *["p, Holm"] * several):
             grid.add_column(escape(column), justify="right")
