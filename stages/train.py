@@ -25,6 +25,7 @@ from xpronet.model.losses import Objective
 from xpronet.model.params import ModelParams
 from xpronet.model.writing import write_reports
 from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
 from xpronet.training.params import Symbols, TrainParams
 
@@ -80,11 +81,19 @@ def main() -> None:
         max_length=params.train.val_max_length,
     )
 
+    frozen = {}
+    if params.train.freeze_epochs:
+        storing = {"batch_size": params.runtime.batch_size, **settings}
+        frozen = {
+            "train": freeze(model, dataset, "data/patches/train", crops=params.train.crops, **storing),
+            "val": freeze(model, validation, "data/patches/val", crops=1, **storing),
+        }
+
     def validate(model: XProNet) -> dict[str, float]:
         reports, _ = write_reports(
             model,
             vocabulary,
-            validation,
+            frozen["val"] if model.visual.frozen else validation,
             beam_size=card.beam_size,
             max_length=card.max_length,
             batch_size=params.runtime.batch_size,
@@ -105,6 +114,7 @@ def main() -> None:
                 imlcs=params.imlcs,
                 formulation=params.formulation,
             ),
+            frozen=frozen.get("train"),
             validate=validate,
             save=lambda model: checkpoint.save("data/model", model, card),
             seed=params.seed,

@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel
 
 from stages import check
 from tests.accelerator import stand_in
+from tests.published import RECIPE
 from tests.test_end_to_end import MINIATURE
 from xpronet.classifier import network as classifier_network
 from xpronet.classifier.fit import fit
@@ -42,7 +43,6 @@ from xpronet.prototypes import features
 from xpronet.prototypes.features import write_visual_features
 from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training.loop import train
-from xpronet.training.params import TrainParams
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -251,8 +251,9 @@ def test_text_features(device, bert, tmp_path, name):
     np.testing.assert_allclose(np.load(tmp_path / "textual.npy"), expected.embed(REPORTS), **CLOSE)
 
 
-PARAMS = {"epochs": 1, "batch_size": 2, "lr_visual": 1e-4, "lr": 1e-3, "lr_decay": 0.8, "lr_step": 1}
-PARAMS |= {"precision": "float32", "weight_decay": 0.0, "val_beam_size": 2, "val_max_length": 6}
+PARAMS = RECIPE.model_copy(
+    update={"epochs": 1, "batch_size": 2, "lr_visual": 1e-4, "lr": 1e-3, "val_beam_size": 2, "val_max_length": 6}
+)
 CARD = checkpoint.ModelCard(Vocabulary(WORDS), CONDITIONS, "iu_xray", crop=64, beam_size=2, max_length=6)
 
 
@@ -272,7 +273,7 @@ def test_the_model_learns(device, start, pack, tmp_path, name):
         (row,) = train(
             model,
             studies(pack, augment=True),
-            TrainParams(**PARAMS),
+            PARAMS,
             objective,
             validate=validate,
             save=lambda model: checkpoint.save(tmp_path / place.type, model, CARD),

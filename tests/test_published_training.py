@@ -22,7 +22,7 @@ from xpronet.data.dataset import Batch
 from xpronet.model.checkpoint import our_key
 from xpronet.model.losses import training_losses
 from xpronet.model.xpronet import XProNet
-from xpronet.training.loop import decay, optimiser, step
+from xpronet.training.loop import optimiser, rate, step
 
 PARAMS = RECIPE.model_copy(update={"batch_size": 8})
 
@@ -118,8 +118,8 @@ def test_in_float32(golden):  # noqa: F811
 def test_the_two_rates_of_every_epoch(golden):  # noqa: F811
     table = json.loads((golden / "one_train_step/meta.json").read_text())["scheduler"]["lr_by_epoch_ve_ed"]
     for epoch, (visual, rest) in enumerate(table):
-        assert PARAMS.lr_visual * decay(epoch, PARAMS) == pytest.approx(visual, rel=1e-12)
-        assert PARAMS.lr * decay(epoch, PARAMS) == pytest.approx(rest, rel=1e-12)
+        assert PARAMS.lr_visual * rate(epoch, PARAMS) == pytest.approx(visual, rel=1e-12)
+        assert PARAMS.lr * rate(epoch, PARAMS) == pytest.approx(rest, rel=1e-12)
 
 
 @committed_set

@@ -7,9 +7,10 @@ from torch import nn
 
 from tests.published import RECIPE
 from tests.recorded import Studies
+from xpronet.data.dataset import Batch
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, Output, XProNet
-from xpronet.training.loop import decay, optimiser, selection_score, train
+from xpronet.training.loop import optimiser, rate, selection_score, step, train
 
 
 def test_two_rates_and_the_published_adam():
@@ -27,7 +28,21 @@ def test_two_rates_and_the_published_adam():
 
 
 def test_rates_step_down_by_epoch():
-    assert [decay(epoch, RECIPE) for epoch in (0, 9, 10, 20)] == pytest.approx([1, 1, 0.8, 0.64])
+    assert [rate(epoch, RECIPE) for epoch in (0, 9.9, 10, 20)] == pytest.approx([1, 1, 0.8, 0.64])
+
+
+def test_rates_rise_and_fall_with_a_cosine():
+    params = RECIPE.model_copy(update={"schedule": "cosine", "epochs": 12, "warmup_epochs": 2})
+    found = [rate(epoch, params) for epoch in (0, 0.5, 2, 4.5, 7, 12)]
+    assert found == pytest.approx([0, 0.25, 1, (1 + 0.5**0.5) / 2, 0.5, 0])
+    assert rate(0.5, RECIPE.model_copy(update={"warmup_epochs": 2})) == 0.25  # before steps too
+
+
+def test_adamw_decays_apart_from_the_gradient():
+    model = XProNet(ModelConfig(vocab_size=5, backbone="resnet18", d_model=16, heads=4, layers=1, d_prototype=8))
+    adamw = optimiser(model, RECIPE.model_copy(update={"optimiser": "adamw"}))
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert [group["lr"] for group in adamw.param_groups] == [1e-3, 2e-3]
 
 
 def test_epochs_are_chosen_by_the_published_sum():
@@ -50,6 +65,11 @@ SCORES = [  # BLEU_4, BLEU_1, METEOR; the published sum is 0, .434, .3, .297, .3
 ]
 
 
+class Visual(nn.Linear):
+    def freeze(self, frozen: bool) -> None:
+        self.requires_grad_(not frozen)
+
+
 class Model(nn.Module):
     """Its cross-entropy is a study's NATS less two weights, so that each gradient is -1 and Adam's step is the rate.
 
@@ -59,7 +79,7 @@ class Model(nn.Module):
     def __init__(self, run: "Run"):
         super().__init__()
         self.run, self.nats = run, torch.tensor(NATS)
-        self.visual, self.rest = nn.Linear(1, 1, bias=False), nn.Parameter(torch.zeros(()))
+        self.visual, self.rest = Visual(1, 1, bias=False), nn.Parameter(torch.zeros(()))
         nn.init.zeros_(self.visual.weight)
 
     def forward(self, images, tokens, labels, *, views=None):
@@ -84,11 +104,11 @@ class Run:
         self.events, self.steps, self.draws, self.weights, self.saved = [], [], [], [], []
         self.poison, self.model, self.studies = poison, Model(self), Studies(np.eye(5))
 
-    def train(self, *, seed: int = 1, **changes) -> "Run":
+    def train(self, *, seed: int = 1, frozen: Studies | None = None, **changes) -> "Run":
         params = LOOP.model_copy(update=changes)
         options = {"validate": self.validate, "save": self.save, "seed": seed, "device": torch.device("cpu")}
         objective = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
-        self.history = train(self.model, self.studies, params, objective, **options)
+        self.history = train(self.model, self.studies, params, objective, frozen=frozen, **options)
         return self
 
     def validate(self, model: Model) -> dict[str, float]:
@@ -126,8 +146,8 @@ def test_an_epoch_is_all_its_steps_then_validation_then_perhaps_the_model_folder
 def test_each_step_moves_the_weights_by_the_rates_of_its_epoch(run):
     """By Adam's rule for a gradient that stays: no step is left out or doubled, and no old gradient is added."""
     epochs = [3 * sum(0.5**past for past in range(epoch + 1)) for epoch in range(7)]
-    for found, rate in zip(zip(*run.weights, strict=True), (1e-3, 3e-3), strict=True):
-        assert found == pytest.approx([rate * steps for steps in epochs], rel=1e-4)
+    for found, highest in zip(zip(*run.weights, strict=True), (1e-3, 3e-3), strict=True):
+        assert found == pytest.approx([highest * steps for steps in epochs], rel=1e-4)
 
 
 def test_every_step_trains_although_validation_leaves_evaluation_mode(run):
@@ -184,3 +204,39 @@ def test_a_loss_that_is_no_number_stops_the_run_at_once(value):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_forward_pass_has_the_precision_that_is_asked_for(precision):
     assert [step["bf16"] for step in Run().train(epochs=1, precision=precision).steps] == [precision == "bf16"] * 3
+
+
+def test_rates_of_a_warm_up_and_a_cosine_change_with_every_step():
+    """In the middle of each step, so that the first moves something."""
+    params = {"schedule": "cosine", "epochs": 2, "warmup_epochs": 0.5}
+    run = Run().train(**params)
+    rates = np.cumsum([rate((step + 0.5) / 3, LOOP.model_copy(update=params)) for step in range(6)])
+    assert [weights[0] for weights in run.weights] == pytest.approx([1e-3 * rates[2], 1e-3 * rates[5]], rel=1e-4)
+
+
+def test_a_clipped_gradient_is_as_long_as_asked_for():
+    """Adam does not see the length of gradients that are all alike, so one stays as it is and the next is cut."""
+    model = nn.Linear(1, 1, bias=False)
+    model.forward = lambda images, tokens, labels, views: Output(
+        (1e3 * model.weight.sum()).expand(1, 1, 3), torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.ones(1, 1).bool()
+    )
+    pixels = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
+    batch = Batch(pixels, torch.ones(1, 1).bool(), torch.tensor([[0, 1]]), torch.ones(1, 1), torch.zeros(1))
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+    objective = Objective(theta=1.5, alpha=0.4, lambda_visual=0.0, delta_textual=0.0)
+    for clip_norm, moved in ((None, 1e3), (0.5, 0.5), (1e4, 1e3)):
+        before = model.weight.item()
+        step(model, sgd, batch, objective, "float32", clip_norm)
+        assert abs(model.weight.item() - before) == pytest.approx(moved, rel=1e-3)
+
+
+def test_the_first_epochs_are_of_the_frozen_dataset():
+    """And the extractor's weight does not move in them."""
+    run = Run()
+    frozen = Studies(np.eye(5))
+    run.train(epochs=4, freeze_epochs=2, frozen=frozen)
+    assert (len(frozen.orders()), frozen.asked[-1][0]) == (2, 1)
+    assert {epoch for epoch, _ in run.studies.asked} == {2, 3}
+    visual = [weights[0] for weights in run.weights]
+    assert visual[:2] == [0, 0] and visual[3] > visual[2] > 0
+    assert run.weights[0][1] > 0

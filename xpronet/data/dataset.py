@@ -15,7 +15,7 @@ PATIENCE = 600  # seconds that a batch may take to load in a worker process
 
 @dataclass
 class Batch:
-    pixels: torch.Tensor  # (B, V, H, W) uint8, absent views are black
+    pixels: torch.Tensor  # (B, V, H, W) uint8, absent views are black; or (B, V, P, C) float32 patch features
     views: torch.Tensor  # (B, V) bool, which views are there
     tokens: torch.Tensor  # (B, T) int64, padded with 0
     labels: torch.Tensor  # (B, K) float32
@@ -23,8 +23,11 @@ class Batch:
 
     @property
     def images(self) -> torch.Tensor:
-        """(B, V, 3, H, W) float32, normalised where the pixels are: a twelfth of it crosses processes and devices."""
-        return normalise(self.pixels)
+        """(B, V, 3, H, W) float32, normalised where the pixels are: a twelfth of it crosses processes and devices.
+
+        Patch features stay as they are.
+        """
+        return normalise(self.pixels) if self.pixels.dtype == torch.uint8 else self.pixels
 
     def __getstate__(self):
         """As arrays, which leave a worker process through a pipe: tensors use /dev/shm, which is often too small."""
@@ -86,14 +89,16 @@ class StudyDataset(Dataset):
 
     def __getitem__(self, item: tuple[int, int]):
         epoch, study = item
-        if self.augment:
-            generator = torch.Generator().manual_seed(hash((self.seed, epoch, study)))
-            views = [self.pack.random_crop(position, generator) for position in self.images[study]]
-        else:
-            views = [self.pack.square(position) for position in self.images[study]]
         tokens = self.tokens[study] if self.tokens is not None else []
         labels = self.labels[study] if self.labels is not None else np.zeros(0, np.float32)
-        return np.stack(views), tokens, labels, study
+        return self.views(epoch, study), tokens, labels, study
+
+    def views(self, epoch: int, study: int) -> np.ndarray:
+        """(V, H, W) uint8, what the model sees of a study in an epoch."""
+        if self.augment:
+            generator = torch.Generator().manual_seed(hash((self.seed, epoch, study)))
+            return np.stack([self.pack.random_crop(position, generator) for position in self.images[study]])
+        return np.stack([self.pack.square(position) for position in self.images[study]])
 
 
 class EpochSampler(Sampler):
@@ -115,7 +120,7 @@ def collate(items: Sequence[tuple]) -> Batch:
     pixels, tokens, labels, positions = zip(*items, strict=True)
     count, width = max(map(len, pixels)), max(map(len, tokens))
     views = torch.zeros(len(items), count, dtype=torch.bool)
-    padded = torch.zeros(len(items), count, *pixels[0].shape[1:], dtype=torch.uint8)
+    padded = torch.zeros(len(items), count, *pixels[0].shape[1:], dtype=torch.from_numpy(pixels[0]).dtype)
     ids = torch.zeros(len(items), width, dtype=torch.int64)
     for row, (image, report) in enumerate(zip(pixels, tokens, strict=True)):
         views[row, : len(image)] = True
@@ -130,9 +135,11 @@ def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, see
     return _Loader(dataset, workers, batch_size=batch_size, sampler=sampler)
 
 
-def batches_of(dataset: StudyDataset, batches: Sequence[Sequence[int]], *, workers: int = 0) -> DataLoader:
-    """The given batches of positions, in their order."""
-    items = [[(0, position) for position in batch] for batch in batches]
+def batches_of(
+    dataset: StudyDataset, batches: Sequence[Sequence[int]], *, epoch: int = 0, workers: int = 0
+) -> DataLoader:
+    """The given batches of positions, in their order, as `epoch` shows them."""
+    items = [[(epoch, position) for position in batch] for batch in batches]
     return _Loader(dataset, workers, batch_sampler=items)
 
 

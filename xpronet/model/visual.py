@@ -19,6 +19,16 @@ class VisualExtractor(nn.Module):
         self.layers = nn.Sequential(*(getattr(network, name) for name in CHILDREN))  # no pooling, no classifier
         self.norms = [layer for layer in self.layers.modules() if isinstance(layer, nn.BatchNorm2d)]
         self.to(memory_format=torch.channels_last)  # 1.3 x faster on a CPU, more in bf16
+        self.frozen = False
+
+    def freeze(self, frozen: bool) -> None:
+        """Frozen it learns nothing, and its batch norm stays in evaluation mode whatever the model is in."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "VisualExtractor":
+        return super().train(mode and not self.frozen)
 
     def forward(self, images: Tensor, *, batches: float = 1.0) -> Tensor:
         """`batches`: as how many batches the images move batch norm's running statistics, in training."""

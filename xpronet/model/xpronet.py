@@ -105,7 +105,7 @@ class XProNet(nn.Module):
         """Teacher forcing.
 
         Args:
-            images: (B, V, 3, H, W) float32, normalised.
+            images: (B, V, 3, H, W) float32, normalised; or their patch features (B, V, P, C) of a frozen extractor.
             tokens: (B, T) int64, 0 at the start, at the end and as padding.
             labels: (B, K) 0/1, which prototypes each study may query; ignored without CMPNet.
             views: (B, V) bool, which views are there; all where None.
@@ -169,14 +169,18 @@ class XProNet(nn.Module):
     def patch_features(self, images: Tensor, views: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, V, 3, H, W) -> patch features (B, V x P, C), zero where a view is absent, and (B, V x P) bool.
 
+        What is no image, (B, V, P, C), is patch features already.
+
         In training a view that all studies have is a batch of its own, so that batch norm's statistics are per view;
         views that some lack share the batch of the last of those, and running statistics weigh by images (row 33).
         """
         batch, count = images.shape[:2]
         if views is None:
             views = images.new_ones(batch, count, dtype=torch.bool)
+        if images.dim() == 4:
+            return images.flatten(1, 2), views.repeat_interleave(images.shape[2], dim=1)
         images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
-        passes = _passes(present) if self.training else [present]
+        passes = _passes(present) if self.visual.training else [present]
         found = [self.visual(images[own], batches=int(own.sum()) / batch) for own in passes]  # (n, P, C), n its images
         features = found[0].new_zeros(count, batch, *found[0].shape[1:])  # (V, B, P, C)
         for own, those in zip(passes, found, strict=True):

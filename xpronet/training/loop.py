@@ -1,6 +1,7 @@
 """Training: teacher forcing on Eq. 20, validation and epoch selection as the published code (rows 26-28)."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -24,18 +25,22 @@ def selection_score(scores: Scores) -> float:
 
 
 def optimiser(model: XProNet, params: TrainParams) -> torch.optim.Optimizer:
-    """Adam with two rates, one for the visual extractor (row 27)."""
+    """Adam or AdamW with two rates, one for the visual extractor (row 27)."""
     visual = {id(parameter) for parameter in model.visual.parameters()}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in visual]
     groups = [{"params": list(model.visual.parameters()), "lr": params.lr_visual}, {"params": rest, "lr": params.lr}]
-    return torch.optim.Adam(
-        groups, betas=(0.9, 0.98), eps=1e-9, weight_decay=params.weight_decay, amsgrad=True, fused=True
-    )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimiser]
+    return kind(groups, betas=(0.9, 0.98), eps=1e-9, weight_decay=params.weight_decay, amsgrad=True, fused=True)
 
 
-def decay(epoch: int, params: TrainParams) -> float:
-    """Factor of both rates in an epoch that counts from 0 (row 27)."""
-    return params.lr_decay ** (epoch // params.lr_step)
+def rate(epoch: float, params: TrainParams) -> float:
+    """Factor of both rates at a moment that counts in epochs from 0: steps (row 27) or a cosine, after the warm-up."""
+    if epoch < params.warmup_epochs:
+        return epoch / params.warmup_epochs
+    if params.schedule == "steps":
+        return params.lr_decay ** (epoch // params.lr_step)
+    done = (epoch - params.warmup_epochs) / max(params.epochs - params.warmup_epochs, 1e-12)
+    return (1 + math.cos(math.pi * min(done, 1))) / 2
 
 
 def train(
@@ -44,6 +49,7 @@ def train(
     params: TrainParams,
     objective: Objective,
     *,
+    frozen: StudyDataset | None = None,
     validate: Callable[[XProNet], Scores],
     save: Callable[[XProNet], None],
     seed: int,
@@ -53,6 +59,7 @@ def train(
     """Train in place and return one row per epoch; `save` is called after each epoch that is the best so far.
 
     Args:
+        frozen: the dataset by the patch features of the frozen extractor, for the first `freeze_epochs` epochs.
         validate: scores of the model on validation; may leave it in evaluation mode.
 
     Raises:
@@ -61,14 +68,19 @@ def train(
     torch.manual_seed(seed)
     model.to(device)
     adam = optimiser(model, params)
-    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda epoch: decay(epoch, params))
-    batches = loader(dataset, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers)
+    loading = {"batch_size": params.batch_size, "shuffle": True, "seed": seed, "workers": workers}
+    batches = loader(dataset, **loading)
+    moments = len(batches)  # steps of an epoch; the first is half a step in, so that a warm-up never begins with zero
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate((step + 0.5) / moments, params))
     best, history = float("-inf"), []
     for epoch in range(params.epochs):
+        model.visual.freeze(epoch < params.freeze_epochs)
+        if epoch in (0, params.freeze_epochs):
+            batches = loader(frozen if epoch < params.freeze_epochs else dataset, **loading)
         batches.sampler.epoch = epoch
         row = {"epoch": epoch + 1, "lr": schedule.get_last_lr()[-1]}
-        row |= _epoch(model, batches, adam, objective, params, device, what=f"train epoch {epoch + 1}/{params.epochs}")
-        schedule.step()
+        what = f"train epoch {epoch + 1}/{params.epochs}"
+        row |= _epoch(model, batches, adam, schedule, objective, params, device, what=what)
         scores = validate(model)
         row |= {f"val_{name}": value for name, value in scores.items()}
         row["val_selection"] = selection_score(scores)
@@ -84,7 +96,12 @@ def train(
 
 
 def step(
-    model: XProNet, adam: torch.optim.Optimizer, batch: Batch, objective: Objective, precision: Precision
+    model: XProNet,
+    adam: torch.optim.Optimizer,
+    batch: Batch,
+    objective: Objective,
+    precision: Precision,
+    clip_norm: float | None = None,
 ) -> torch.Tensor:
     """One step of Eq. 20 -> the losses in the order of `Losses`, before the step."""
     with autocast(batch.labels.device, precision):
@@ -92,16 +109,19 @@ def step(
     losses = training_losses(output, batch.tokens, batch.labels, objective=objective)
     adam.zero_grad()
     losses.total.backward()
+    if clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     adam.step()
     return torch.stack(losses).detach()
 
 
-def _epoch(model, batches, adam, objective, params, device, *, what: str) -> dict[str, float]:
+def _epoch(model, batches, adam, schedule, objective, params, device, *, what: str) -> dict[str, float]:
     """One pass over the train split -> mean losses per study."""
     model.train()
     sums, count = torch.zeros(len(Losses._fields)), 0
     for batch in track(batches, what=what, unit="batches"):
-        losses = step(model, adam, batch.to(device), objective, params.precision)
+        losses = step(model, adam, batch.to(device), objective, params.precision, params.clip_norm)
+        schedule.step()
         size = len(batch.labels)
         sums += size * losses.cpu()
         count += size

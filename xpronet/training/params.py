@@ -1,6 +1,8 @@
 """What training reads: the paper's symbols, and group `train` (row 27 of docs/paper-and-code.md)."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Rate, Strict
 from xpronet.model.params import Formulation
@@ -42,15 +44,33 @@ class TrainParams(Strict):
     """Rate of the visual extractor."""
     lr: Rate
     """Rate of everything else."""
-    lr_decay: Rate
-    """Factor of both rates."""
-    lr_step: Count
-    """Epochs between two decays."""
+    optimiser: Literal["adam", "adamw"]
+    """`adam`: the published one, weight decay on the gradient; `adamw`: decay apart from it."""
     weight_decay: NotNegative
-    """Of Adam, on the gradient."""
+    """Of the optimiser."""
+    schedule: Literal["steps", "cosine"]
+    """`steps`: the published one, by `lr_decay` and `lr_step`; `cosine`: down to zero over all epochs."""
+    lr_decay: Rate
+    """Factor of both rates, with `steps`."""
+    lr_step: Count
+    """Epochs between two of its decays."""
+    warmup_epochs: NotNegative
+    """Over which both rates rise from zero, in fractions of an epoch too."""
+    clip_norm: Positive | None
+    """The gradient's largest norm; null: not clipped."""
+    freeze_epochs: Annotated[int, Field(ge=0)]
+    """Epochs at the beginning with the visual extractor as it starts, from stored patch features; `epochs`: all."""
+    crops: Count
+    """Crops per image of which the frozen extractor's patch features are stored."""
     precision: Precision
     """Of matrix products and convolutions; weights, optimiser, softmaxes and losses stay in float32."""
     val_beam_size: Count
     """Beams of the search on validation, by whose scores the epoch is chosen; the model folder keeps it as its own."""
     val_max_length: Count
     """Tokens of a report written for validation; the model folder keeps it as its own."""
+
+    @model_validator(mode="after")
+    def _warms_up(self):
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
+        return self
