@@ -126,6 +126,31 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
         yield "model.visual_weights", params.model.visual_weights, weights.replace("random", "classifier, random")
 
 
+def without_imagenet(params: Params) -> Iterator[str]:
+    """A line where ImageNet's weights are asked for and cannot be had, with keys that do without."""
+    asked = {"classifier.weights": params.classifier, "model.visual_weights": params.model}
+    asked = {key: of.backbone for key, of in asked.items() if getattr(of, key.partition(".")[2]) == "imagenet"}
+    if not asked:
+        return
+    from xpronet.encoders.backbones import check_imagenet  # with PyTorch, whose import takes seconds
+
+    try:
+        for backbone in sorted(set(asked.values())):
+            check_imagenet(backbone)
+    except OSError as error:
+        instead = {"classifier.weights": "random", "model.visual_weights": "classifier"}
+        changes = {key: instead[key] for key in asked}
+        if "model.visual_weights" in asked and params.classifier.backbone != params.model.backbone:
+            if params.classifier.weights in ("imagenet", "random"):
+                changes["classifier.backbone"] = params.model.backbone
+            else:  # a file of its own backbone
+                changes["model.visual_weights"] = "random"
+        yield (
+            f"{' and '.join(asked)} = 'imagenet': the weights of {backbone} are not in torch's cache and cannot be "
+            f"downloaded ({error}); set {' '.join(f'{key}={value}' for key, value in changes.items())}, or name files"
+        )
+
+
 def main() -> None:
     params = validate(Params, load_yaml())
     problems = [
@@ -140,6 +165,7 @@ def main() -> None:
             choose(params.runtime.device)
         except ValueError as error:
             problems.append(str(error))
+    problems += without_imagenet(params)
     raise_all(FILE, problems)
     write_json("data/checked.json", {"dataset": params.dataset, "source": params.source})
 

@@ -49,7 +49,10 @@ def main() -> None:
     torch.manual_seed(SEED)
     network = resnet(params.model.backbone, classes=1)
     start = start_weights(
-        params.model.backbone, params.model.visual_weights, classifier="data/classifier/weights.safetensors"
+        params.model.backbone,
+        params.model.visual_weights,
+        key="model.visual_weights",
+        classifier="data/classifier/weights.safetensors",
     )
     if start is not None:
         network.load_state_dict(start, strict=False)  # all but the head

@@ -139,7 +139,10 @@ def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
     )
     model = XProNet(config)
     start = start_weights(
-        config.backbone, params.model.visual_weights, classifier="data/classifier/weights.safetensors"
+        config.backbone,
+        params.model.visual_weights,
+        key="model.visual_weights",
+        classifier="data/classifier/weights.safetensors",
     )
     if start is not None:
         model.visual.load_resnet(start)

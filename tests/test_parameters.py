@@ -1,12 +1,16 @@
 """A typing error in params.yaml costs a second and one line, not a night of training with the default."""
 
+import re
 from pathlib import Path
+from unittest.mock import Mock
+from urllib.error import URLError
 
 import pytest
 import yaml
 
-from stages.check import Params
+from stages.check import Params, without_imagenet
 from xpronet.common.params import Part, load_yaml, validate
+from xpronet.encoders import backbones
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 
@@ -155,3 +159,49 @@ def test_a_broken_file_is_one_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         load_yaml(path)
     assert "\n" not in str(error.value)
+
+
+OFFLINE = URLError("no network")
+
+
+@pytest.mark.parametrize(
+    ("classifier", "model"),
+    [
+        (("resnet101", "imagenet"), ("resnet101", "imagenet")),
+        (("resnet18", "imagenet"), ("resnet101", "imagenet")),
+        (("resnet18", "random"), ("resnet101", "imagenet")),
+        (("resnet18", "resnet.pth"), ("resnet101", "imagenet")),
+        (("resnet18", "imagenet"), ("resnet18", "classifier")),
+    ],
+)
+def test_without_a_network_check_says_which_keys_do_without_imagenet(monkeypatch, tmp_path, classifier, model):
+    """Stage classify would say it, hours in; and what is advised is a combination that check accepts."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(backbones, "urlopen", Mock(side_effect=OFFLINE))
+    content = preset("iu_xray")
+    content["classifier"] |= {"backbone": classifier[0], "weights": classifier[1]}
+    content["model"] |= {"backbone": model[0], "visual_weights": model[1]}
+    (line,) = without_imagenet(validate(Params, content))
+    assert "= 'imagenet': the weights of resnet" in line and "no network" in line
+    changes = re.findall(r"(\w+\.\w+)=(\w+)", line)
+    for key, value in changes:
+        change(content, key, value)
+    params = validate(Params, content)
+    assert "imagenet" not in (params.classifier.weights, params.model.visual_weights)
+    assert params.model.backbone == model[0] and list(without_imagenet(params)) == []
+
+
+def test_imagenet_weights_that_are_there_need_no_network(monkeypatch, tmp_path):
+    """In torch's cache; or the server answers."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    params = validate(Params, preset("iu_xray"))
+    ask = Mock()
+    monkeypatch.setattr(backbones, "urlopen", ask)
+    assert list(without_imagenet(params)) == []
+    request = ask.call_args.args[0]
+    assert request.get_method() == "HEAD" and re.search(r"/resnet101-[0-9a-f]+\.pth$", request.full_url)
+    ask.side_effect = OFFLINE
+    assert len(list(without_imagenet(params))) == 1
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints" / request.full_url.rpartition("/")[2]).touch()
+    assert list(without_imagenet(params)) == []

@@ -72,7 +72,7 @@ MENDED = {
     "xpronet/data/reports.py": {"check", "train", "generate", "evaluate"},
     "xpronet/data/pack.py": {"classify", "features", "train", "generate"},
     "xpronet/model/decoding.py": {"train", "generate"},
-    "xpronet/encoders/backbones.py": {"classify", "features", "train", "generate"},
+    "xpronet/encoders/backbones.py": {"check", "classify", "features", "train", "generate"},
     "xpronet/labels/rules.py": {"label", "evaluate"},
     "xpronet/labels/published.py": {"label", "evaluate"},
     "xpronet/evaluation/floors.py": {"evaluate"},

@@ -50,7 +50,7 @@ def fit(
     """
     torch.manual_seed(seed)
     classifier = StudyClassifier(params.backbone)
-    start = start_weights(params.backbone, params.weights)
+    start = start_weights(params.backbone, params.weights, key="classifier.weights")
     if start is not None:
         classifier.network.load_state_dict(start, strict=False)  # all but the head
     classifier = classifier.to(device, memory_format=torch.channels_last)
