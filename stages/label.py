@@ -9,6 +9,7 @@ from xpronet.data.studies import read_annotation, section
 from xpronet.labels import agreement, rules
 from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
+from xpronet.labels.plausible import oddities
 from xpronet.labels.published import import_labels, is_chexpert_table, read_chexpert_table
 from xpronet.labels.table import prevalence, write_labels
 
@@ -22,7 +23,7 @@ def main() -> None:
     every = read(Params)
     params = every.labels
     studies = read_annotation("data/prepared/annotation.json")
-    probabilities = None
+    probabilities, texts = None, []
     if params.labeller == "file" and is_chexpert_table(params.file):
         classes = read_chexpert_table(params.file, studies)
     elif params.labeller == "file":
@@ -30,6 +31,8 @@ def main() -> None:
     else:
         texts = [section(study, params.section) for study in studies]
         empty = [study.id for study, text in zip(studies, texts, strict=True) if not text]
+        if len(empty) == len(studies):
+            raise ValueError(f"labels.section: no study has {params.section}: set it to another section")
         if empty:
             logging.warning(
                 "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
@@ -46,6 +49,8 @@ def main() -> None:
         else:
             classes = rules.label(texts)
     labels = pseudo_labels(classes, uncertain=params.uncertain)
+    for line in oddities(classes, labels, texts):
+        logging.warning(line)
     write_labels("data/labels.csv", studies, labels)
     # Rules and files are certain: their labels are their probabilities.
     write_labels("data/label_probabilities.csv", studies, labels if probabilities is None else probabilities)

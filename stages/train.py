@@ -12,7 +12,7 @@ from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import Vocabulary, cleaned_reports, truncate
+from xpronet.data.reports import Vocabulary, check_vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders.backbones import start_weights
 from xpronet.encoders.params import refuse_lone_study
@@ -48,6 +48,7 @@ def main() -> None:
         for split, chosen in splits.items()
     }
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
+    check_vocabulary(cleaned["train"], vocabulary)
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     refuse_lone_study(len(splits["train"]), batch_size=params.train.batch_size, crop=pack.crop, key="train.batch_size")
     images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))

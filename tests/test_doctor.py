@@ -184,6 +184,22 @@ def test_what_would_break_has_exit_code_1(tmp_path, pictures):
     assert images == "the annotation has 16 images and the pack 12"
 
 
+def test_unknown_words_another_language_and_no_finding_alone(tmp_path, pictures):
+    studies = healthy()
+    for n in range(8):
+        studies = replaced(studies, n, report=f"Kein Erguss {n}{n} {n}{n}{n} {n + 20}.")
+    folder = dataset(tmp_path, pictures, studies)
+    write_labels(folder / "labels.csv", studies, np.eye(14)[[13] * 16])
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["reports"]["min_count"] = 5
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    page = run(folder, code=1)
+    breaks = "\n".join(said(page, "breaks"))
+    assert "50% of the words in train occur fewer than 5 times" in "\n".join(said(page, "warns"))
+    assert "100.0% of the studies have no observation but No Finding" in breaks
+    assert "0.0% of the words in train are among English's commonest" in "\n".join(said(page, "warns"))
+
+
 def test_probabilities_are_no_labels(tmp_path, pictures):
     """Each would count as a study that has the observation."""
     folder = dataset(tmp_path, pictures, healthy())

@@ -23,8 +23,12 @@ from xpronet.labels.conditions import (
     pseudo_labels,
     true_labels,
 )
+from xpronet.labels.plausible import oddities
 from xpronet.labels.published import import_labels
+from xpronet.labels.rules import label
 from xpronet.labels.table import read_labels, write_labels
+from xpronet.sources.openi import read_reports
+from xpronet.sources.phantom import source
 from xpronet.sources.phantom.state import OBSERVATIONS
 
 STUDIES = [Study(id, "train", "x", ("a.png",)) for id in ("CXR1_IM-0001", "CXR2_IM-0002-1001")]
@@ -260,3 +264,42 @@ def test_the_quality_of_each_observation_stands_beside_its_chance_level():
     assert found["AUPRC"][first] == pytest.approx((1 + 2 / 3) / 2) and found["AUPRC"][second] == 0.25
     assert found["F1"] == {first: 0.5, second: 0.4}
     assert found["ECE"][second] == 0.25 and found["macro_AUROC"] == 0.625
+
+
+SPANISH = ["No hay derrame pleural ni neumotórax.", "Silueta cardiaca de tamaño normal.", "Sin consolidaciones."]
+GERMAN = ["Kein Pneumothorax. Kein Erguss.", "Pneumothorax rechts, kleiner Erguss.", "Herz normal groß."]
+HEALTHY = ["The heart is normal.", "There is no effusion and no pneumothorax.", "The lungs are clear."]
+SICK = ["Cardiomegaly.", "There is a small effusion.", "Left base atelectasis with effusion."]
+
+
+def odd(texts, *, file=False) -> list[str]:
+    classes = label(texts)
+    return list(oddities(classes, pseudo_labels(classes), () if file else texts))
+
+
+@pytest.mark.parametrize("texts", [SPANISH, HEALTHY])
+def test_labels_of_which_nothing_can_be_learnt_stop(texts):
+    """Reports in another language are all No Finding, and prototypes of nothing but noise would follow."""
+    with pytest.raises(ValueError, match=r"100\.0% of 3 studies have no observation: .*labels.section, .* English"):
+        odd(texts)
+    with pytest.raises(ValueError, match=r"100\.0% of 3 studies .*look at labels.file"):
+        odd(texts, file=True)
+
+
+def test_labels_that_make_little_sense_are_said():
+    assert ["English" in line for line in odd(GERMAN)] == [True]  # a negation that rules do not know
+    assert odd([*HEALTHY * 30, *SICK])[0].startswith("96.8% of 93 studies have no observation")
+    assert odd(SICK + HEALTHY) == odd(SICK, file=True) == []
+    silent = odd(["Normal and unchanged.", *["Unremarkable and unchanged study."] * 30, *SICK])
+    assert silent == ["91.2% of 34 reports say nothing of any observation: look at labels.section"]
+    classes = np.zeros((4, 14), int)
+    classes[0, 4] = POSITIVE
+    assert list(oddities(classes, pseudo_labels(classes)))[0].startswith("75.0% of 4 studies have no label")
+
+
+def test_phantom_and_real_labels_pass_unsaid(shared):
+    studies = source.studies(train=200, val=1, test=1, seed=1)
+    assert odd([study.findings for study in studies]) == []
+    reports = read_reports(shared / "iu_xray/raw/NLMCXR_reports.tgz")
+    for section in ("findings", "impression"):
+        assert odd([getattr(report, section) for report in reports]) == []

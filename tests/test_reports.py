@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from xpronet.data.reports import UNKNOWN, Vocabulary, as_published, clean_report, truncate, without_marks
+from xpronet.data.reports import (
+    UNKNOWN,
+    Vocabulary,
+    as_published,
+    check_vocabulary,
+    clean_report,
+    cleaned_reports,
+    truncate,
+    without_marks,
+)
 
 
 @pytest.fixture(params=["iu_xray", "mimic_cxr"])
@@ -89,3 +98,22 @@ def test_references_as_the_published_code_scores_them(shared):
     for text, found in zip(cleaned["test"], cut, strict=True):
         words = text.split()[:59]  # of 60 ids the first is the start
         assert [word if word in vocabulary.tokens else UNKNOWN for word in words] == found.split()
+
+
+def test_a_vocabulary_of_unknown_words_stops_and_a_poor_one_is_said(caplog):
+    """With reports.min_count=1000 a model would learn to write `<unk>`, for hours."""
+    cleaned = ["the heart is normal .", "the heart is large .", "the lungs are clear ."]
+    with pytest.raises(ValueError, match=r"^60\.0% of the words .* vocabulary of 3: lower reports.min_count$"):
+        check_vocabulary(cleaned, Vocabulary.build(cleaned, 3))
+    check_vocabulary(cleaned, Vocabulary.build(cleaned, 2))
+    assert "33.3% of the words in the train reports are unknown to a vocabulary of 5" in caplog.text
+    caplog.clear()
+    check_vocabulary(cleaned, Vocabulary.build(cleaned, 1))
+    assert not caplog.text
+
+
+def test_the_published_vocabulary_passes_unsaid(shared, caplog):
+    studies = json.loads((shared / "iu_xray/annotation.json").read_text())["train"]
+    cleaned = cleaned_reports([study["report"] for study in studies], "iu_xray", "keep")
+    check_vocabulary(cleaned, Vocabulary.build(cleaned, 3))
+    assert not caplog.text

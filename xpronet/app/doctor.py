@@ -17,10 +17,11 @@ from xpronet.common.params import Count, Part, read
 from xpronet.data.dataset import image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import MARK, Vocabulary, cleaned_reports
+from xpronet.data.reports import MANY, MARK, MOST, Vocabulary, cleaned_reports, unknown_share
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.figures import dataset as figures
 from xpronet.labels.conditions import CONDITIONS
+from xpronet.labels.plausible import FOREIGN, HEALTHY, NOTHING_TO_LEARN, english_share, healthy_share
 from xpronet.labels.table import prevalence, read_labels
 
 Level = Literal["breaks", "warns", "note", "fine"]
@@ -119,7 +120,7 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
         for split in SPLITS
     }
     vocabulary = Vocabulary.build(cleaned["train"], params.min_count)
-    known, trained = set(vocabulary.tokens), set(cleaned["train"])
+    trained = set(cleaned["train"])
     lengths = {}
     for split, texts in cleaned.items():
         if not texts:
@@ -128,7 +129,6 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
             )
             continue
         words = [text.split() for text in texts]
-        count = max(1, sum(map(len, words)))
         lengths[split] = np.array([len(each) + 2 for each in words])  # with both ends
         chosen = of_split(studies, split)
         page.splits[split] = {
@@ -137,7 +137,7 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
             "views": _range([len(study.image_path) for study in chosen]),
             "median_tokens": int(np.median(lengths[split])),
             "truncated": float((lengths[split] > params.max_length).mean()),
-            "unknown_words": sum(word not in known for each in words for word in each) / count,
+            "unknown_words": unknown_share(texts, vocabulary),
             "marked_reports": sum(MARK in study.report.lower() for study in chosen) / len(texts),
             "distinct_reports": len(set(texts)) / len(texts),
         }
@@ -152,8 +152,20 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
                 f"{split}: {_count(empty, 'report')} without a word after cleaning",
                 "they teach the model to be silent: take them out",
             )
-    if len(vocabulary) <= 1:
-        page.say("breaks", f"no word occurs {params.min_count} times in train", "lower reports.min_count")
+    unknown = page.splits.get("train", {}).get("unknown_words", 0)
+    if unknown > MANY:
+        page.say(
+            "breaks" if unknown > MOST else "warns",
+            f"{unknown:.0%} of the words in train occur fewer than {params.min_count} times",
+            "the model cannot write them; lower reports.min_count",
+        )
+    english = english_share(cleaned["train"])
+    if english < FOREIGN:
+        page.say(
+            "warns",
+            f"{english:.1%} of the words in train are among English's commonest",
+            "labellers read English only: their labels and clinical scores mean nothing here",
+        )
     test = page.splits.get("test", {})
     if test.get("in_train", 0) > 0.05:
         page.say(
@@ -200,6 +212,13 @@ def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_p
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("the labels hold other values than 0 and 1: probabilities?")
     page.prevalence = prevalence(studies, labels)
+    healthy = healthy_share(labels)
+    if healthy > HEALTHY:
+        page.say(
+            "breaks" if healthy > NOTHING_TO_LEARN else "warns",
+            f"{healthy:.1%} of the studies have no observation but No Finding",
+            "look at labels.section and labels.labeller",
+        )
     train = page.prevalence["train"]
     none = [name for name, count in train.items() if not count]
     few = [f"{name} ({count})" for name, count in train.items() if 0 < count < n_prototypes]

@@ -4,15 +4,19 @@ Rows 24 and 25 of docs/paper-and-code.md. The published character class `[.,?;*!
 accident, `:` to `[`, so that `:;<=>?@A-Z[` go and the hyphen stays. We keep it: the same string for the same input.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+logger = logging.getLogger(__name__)
+
 Style = Literal["iu_xray", "mimic_cxr"]
 
 END = 0  # one id for start, end and padding (row 25)
 UNKNOWN = "<unk>"
+MANY, MOST = 0.1, 0.5  # unknown words: a warning, an error
 MARK = "xxxx"  # what Open-i puts for a removed word
 
 _PUNCTUATION = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
@@ -91,6 +95,29 @@ class Vocabulary:
                 break
             text += (" " if position else "") + self.tokens[id - 1]
         return text
+
+
+def unknown_share(cleaned_reports: Sequence[str], vocabulary: Vocabulary) -> float:
+    """Share of the words of cleaned reports that a vocabulary lacks; 0 where there are no words."""
+    known = set(vocabulary.tokens)
+    words = [word for report in cleaned_reports for word in report.split()]
+    return sum(word not in known for word in words) / len(words) if words else 0.0
+
+
+def check_vocabulary(cleaned_reports: Sequence[str], vocabulary: Vocabulary) -> None:
+    """Say in the log where many words of the reports that a vocabulary was built of are unknown to it.
+
+    The published settings leave 1.3 % on IU-Xray, ours 0.1 % on the phantom; of 20 studies `min_count` 3 leaves 20 %.
+
+    Raises:
+        ValueError: most of them are unknown: a model would learn to write `<unk>`.
+    """
+    share = unknown_share(cleaned_reports, vocabulary)
+    line = f"{share:.1%} of the words in the train reports are unknown to a vocabulary of {len(vocabulary)}"
+    if share > MOST:
+        raise ValueError(f"{line}: lower reports.min_count")
+    if share > MANY:
+        logger.warning("%s: lower reports.min_count, or mind what it cannot write", line)
 
 
 def truncate(ids: Sequence[int], max_length: int) -> list[int]:
