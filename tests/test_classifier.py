@@ -17,7 +17,14 @@ from xpronet.encoders.backbones import resnet
 
 CPU = torch.device("cpu")
 PARAMS = ClassifierParams(
-    backbone="resnet18", weights="random", epochs=4, batch_size=2, lr=1e-6, weight_decay=0.25, precision="float32"
+    backbone="resnet18",
+    weights="random",
+    epochs=4,
+    batch_size=2,
+    lr=1e-6,
+    weight_decay=0.25,
+    precision="float32",
+    thresholds="each",
 )
 TRAIN = np.repeat([[1], [1], [0], [0], [0]], 14, axis=1)  # five studies, in batches of 2, 2 and 1
 VAL = np.zeros((4, 14))

@@ -160,7 +160,14 @@ def test_the_stand_in_computes_as_the_cpu(device):
 def test_the_classifier_learns_and_predicts(device, pack, tmp_path):
     """Stage classify. Saved from the device and loaded again, it predicts the same on the CPU."""
     params = ClassifierParams(
-        backbone="resnet18", weights="random", epochs=1, batch_size=2, lr=1e-3, weight_decay=0.0, precision="float32"
+        backbone="resnet18",
+        weights="random",
+        epochs=1,
+        batch_size=2,
+        lr=1e-3,
+        weight_decay=0.0,
+        precision="float32",
+        thresholds="each",
     )
     data = studies(pack, augment=True), studies(pack)
     settings = {"precision": "float32", "batch_size": 3}

@@ -208,12 +208,23 @@ def test_thresholds_and_auroc_by_hand():
     probabilities[:, 0] = [0.1, 0.4, 0.35, 0.8]
     assert auroc(labels, probabilities) == {CONDITIONS[0]: 0.75}
     assert macro_auroc(labels, probabilities) == 0.75
-    thresholds = choose_thresholds(labels, probabilities)
+    thresholds = choose_thresholds(labels, probabilities, kind="each")
     assert thresholds[0] == pytest.approx(0.35)  # F1 0.8 there, 0.67 at 0.8
     assert (thresholds[1:] == 0.5).all()
     decided = decide(probabilities, thresholds)
     assert decided[:, 0].tolist() == [0, 1, 1, 1]
     assert decided[:, NO_FINDING].tolist() == [1, 0, 0, 0]
+
+
+def test_a_shared_threshold_is_best_for_all_decisions_together():
+    """One study of an observation does not decide where its threshold lies."""
+    labels, probabilities = np.zeros((4, 14)), np.full((4, 14), 0.1)
+    labels[:, 0], probabilities[:, 0] = [0, 0, 1, 1], [0.1, 0.4, 0.5, 0.8]
+    labels[:, 1], probabilities[:, 1] = [0, 0, 0, 1], [0.3, 0.3, 0.2, 0.2]
+    assert choose_thresholds(labels, probabilities, kind="each")[:2] == pytest.approx([0.5, 0.2])
+    thresholds = choose_thresholds(labels, probabilities, kind="shared")  # of 0.5: F1 4 / 5, of 0.2: 6 / 9
+    assert thresholds == pytest.approx(np.full(14, 0.5))
+    assert (choose_thresholds(np.zeros((4, 14)), probabilities, kind="shared") == 0.5).all()
 
 
 def test_a_predicted_pacemaker_leaves_the_classifier_s_own_no_finding():

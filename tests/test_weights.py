@@ -105,7 +105,7 @@ def test_imagenet_weights_of_a_download_that_was_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/resnet18-f37072fd.pth").write_bytes(ZIPPED[:-200])
-    with pytest.raises(ValueError, match=r"model.visual_weights = .*resnet18-f37072fd\.pth: .* are broken: remove it to fetch"):
+    with pytest.raises(ValueError, match=r"visual_weights = .*resnet18-f37072fd\.pth: .* are broken: remove it"):
         start_weights("resnet18", "imagenet", key="model.visual_weights")
 
 

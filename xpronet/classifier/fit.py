@@ -84,4 +84,4 @@ def fit(
         if kept is None or score > best:
             best, kept = score, (copy.deepcopy(classifier.state_dict()), probabilities)
     classifier.load_state_dict(kept[0])
-    return Fitted(classifier.eval(), choose_thresholds(val.labels, kept[1]), history)
+    return Fitted(classifier.eval(), choose_thresholds(val.labels, kept[1], kind=params.thresholds), history)

@@ -1,7 +1,11 @@
 """Group `classifier` of the parameters."""
 
+from typing import Literal
+
 from xpronet.common.params import Count, NotNegative, PathName, Precision, Rate, Strict
 from xpronet.encoders.params import Backbone
+
+Thresholds = Literal["shared", "each"]
 
 
 class ClassifierParams(Strict):
@@ -21,3 +25,5 @@ class ClassifierParams(Strict):
     """Of AdamW."""
     precision: Precision
     """Of matrix products and convolutions."""
+    thresholds: Thresholds
+    """From which probability an observation is there, by F1 on validation: one for all, or one for each."""

@@ -1,8 +1,9 @@
-"""From probabilities to labels: a threshold per observation, chosen on validation."""
+"""From probabilities to labels: thresholds chosen on validation."""
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
+from xpronet.classifier.params import Thresholds
 from xpronet.labels.conditions import BLANK, NO_FINDING, POSITIVE, SUPPORT_DEVICES, pseudo_labels
 
 
@@ -16,12 +17,20 @@ def decide(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return pseudo_labels(np.where(labels, POSITIVE, BLANK))
 
 
-def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(K,) float32: the threshold with the best F1 per observation."""
-    thresholds = np.full(labels.shape[1], 0.5, np.float32)
-    for k in range(labels.shape[1]):
-        if 0 < labels[:, k].sum() < len(labels):
-            precision, recall, cuts = precision_recall_curve(labels[:, k], probabilities[:, k])
-            f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-            thresholds[k] = cuts[f1[:-1].argmax()]
-    return thresholds
+def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, *, kind: Thresholds) -> np.ndarray:
+    """(K,) float32: where F1 is best, of all decisions together or per observation; 0.5 where only one class is there.
+
+    A threshold of its own for an observation with a handful of studies is chance: it lies at the very probability of
+    one of them.
+    """
+    if kind == "shared":
+        return np.full(labels.shape[1], _best(labels.ravel(), probabilities.ravel()), np.float32)
+    return np.array([_best(*columns) for columns in zip(labels.T, probabilities.T, strict=True)], np.float32)
+
+
+def _best(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    if not 0 < labels.sum() < len(labels):
+        return 0.5
+    precision, recall, cuts = precision_recall_curve(labels, probabilities)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return cuts[f1[:-1].argmax()]
