@@ -3,6 +3,7 @@
 Without it nobody can tell what the published code's own choices (rows 1-4, 9 and 11) are worth.
 """
 
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpronet.model.losses import Objective, contrastive_loss, training_losses
-from xpronet.model.memory import SMALLEST_SUM, PrototypeMemory
+from xpronet.model.memory import PrototypeMemory
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 SIZES = st.fixed_dictionaries(
@@ -40,8 +41,9 @@ def respond(x, prototypes, allowed, gamma, memory):
     similarity = {u: sum(float(query[i] * projected[u][i]) for i in range(d)) / d for u in allowed}  # Eq. 10
     chosen = sorted(allowed, key=lambda u: similarity[u], reverse=True)[:gamma]
     total = sum(similarity[u] for u in chosen)
-    if abs(total) < SMALLEST_SUM:
-        total = math.copysign(SMALLEST_SUM, total)
+    least = sum(abs(similarity[u]) for u in chosen) / 2  # row 2: the signed sum can vanish
+    if abs(total) < least:
+        total = math.copysign(least, total)
     response = torch.zeros(d, dtype=x.dtype)
     for u in chosen:
         transformed = memory.value.weight @ projected[u] + memory.value.bias  # Eq. 12
@@ -148,6 +150,55 @@ def test_a_vanishing_denominator_is_guarded():
     response.sum().backward()
     assert torch.isfinite(response).all()
     assert torch.isfinite(memory.query.weight.grad).all()
+
+
+def test_responses_are_bounded_at_initialisation():
+    """A sum of signed similarities near zero would make some responses thousands of times as long as the others."""
+    torch.manual_seed(0)
+    width, rows = 256, 14 * 16
+    memory = PrototypeMemory(width, heads=8, gamma=10, dropout=0.0, formulation="paper")
+    features = (torch.rand(512) + 0.3 * torch.randn(rows, 512)).relu()  # as means of ResNet features: alike, positive
+    labels = torch.eye(14)[torch.arange(32) % 14]
+    labels[:8, 3] = 1
+    with torch.no_grad():
+        keys, values = memory.project(torch.nn.Linear(512, width)(features))
+        mask = labels.bool().repeat_interleave(16, dim=1)
+        lengths = memory(torch.randn(32, 60, width), keys, values, mask).norm(dim=-1)
+    assert lengths.max() <= 2 * values.norm(dim=-1).max()  # whatever the similarities
+    assert lengths.max() < 2 * lengths.median()
+
+
+@pytest.mark.parametrize("similarities", [[0.3, 0.2, 0.1], [-0.1, -0.2, -0.3], [0.4, 0.3, -0.1]])
+def test_weights_are_the_letter_s_where_the_sum_does_not_nearly_vanish(similarities):
+    memory = PrototypeMemory(2, heads=1, gamma=3, dropout=0.0, formulation="paper")
+    weights = memory._weights(torch.tensor(similarities)).tolist()
+    assert weights == pytest.approx([each / sum(similarities) for each in similarities])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_short_training_learns(seed):
+    """Without steps that undo the ones before: no gradient is a hundred times the usual one."""
+    torch.manual_seed(seed)
+    model = XProNet(dataclasses.replace(CONFIG, d_model=32, n_prototypes=8, gamma=6, layers=1))
+    model.prototypes.data = torch.rand(20) + 0.3 * torch.randn(14 * 8, 20)
+    patches = torch.randn(12, 4, 512).relu(), torch.ones(12, 4, dtype=torch.bool)
+    model.patch_features = lambda images, views: patches
+    images, labels = torch.zeros(12, 1, 3, 64, 64), torch.eye(14)[:12]
+    tokens = torch.randint(1, 12, (12, 10))
+    tokens[:, [0, -1]] = 0
+    objective = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1, formulation="paper")
+    adam = torch.optim.Adam(model.parameters(), lr=2e-3)
+    losses, gradients = [], []
+    for _ in range(40):
+        found = training_losses(model(images, tokens, labels), tokens, labels, objective=objective)
+        adam.zero_grad()
+        found.total.backward()
+        gradients.append(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
+        adam.step()
+        losses.append(found.cross_entropy.item())
+    assert losses[-1] < 0.6 * losses[0]
+    gradients = torch.stack(gradients)
+    assert gradients.max() < 20 * gradients.median()
 
 
 def test_it_trains_and_generates():

@@ -5,7 +5,8 @@ Two formulations (rows 1-4 and 36 of docs/paper-and-code.md):
 - `official`, the published code: several heads, each of which chooses its own top γ for every token; a softmax over
   these γ and dropout on it; a linear of their own for the values, and one for the output.
 - `paper`, Eq. 10-13 to the letter: one head, similarities divided by d, each one's share of their sum as its weight,
-  and W_e on the projected prototypes.
+  and W_e on the projected prototypes. Similarities have signs, so the sum can vanish, and weights then know no bound:
+  it is kept away from 0 by half the sum of their magnitudes (row 2).
 """
 
 import math
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from xpronet.model.params import Formulation
 
-SMALLEST_SUM = 1e-6  # Eq. 11 divides by a sum of signed similarities: below this it counts as this
+GUARD = 0.5  # Eq. 11's sum is at least this share of the sum of magnitudes: then magnitudes of weights sum to 2 at most
+SMALLEST_SUM = 1e-6  # where all similarities are 0
 
 
 def exact(x: Tensor) -> Tensor:
@@ -58,12 +60,17 @@ class PrototypeMemory(nn.Module):
         return self.out(responses.transpose(0, 1).flatten(1)).unflatten(0, size)  # (B, T, d)
 
     def _weights(self, top: Tensor) -> Tensor:
-        """Eq. 11 over the last axis; -inf, where a study has fewer than γ prototypes, weighs nothing."""
+        """Eq. 11 over the last axis; -inf, where a study has fewer than γ prototypes, weighs nothing.
+
+        In the paper's formulation weights are the letter's where the γ similarities have one sign, and where the
+        others are outweighed three to one; elsewhere they are the letter's but for a factor that bounds them.
+        """
         if not self.paper:
             return self.dropout(torch.softmax(top, dim=-1))  # row 2
         similarities = top.masked_fill(top == -torch.inf, 0.0)
         total = similarities.sum(dim=-1, keepdim=True)
-        return similarities / torch.copysign(total.abs().clamp(min=SMALLEST_SUM), total)
+        least = (GUARD * similarities.abs().sum(dim=-1, keepdim=True)).clamp(min=SMALLEST_SUM)
+        return similarities / torch.copysign(torch.maximum(total.abs(), least), total)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (N, d) -> (h, N, d/h)
