@@ -53,7 +53,9 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"infiltrates?",
         r"infiltrations?",
         r"air ?space (?:and \S+ )?diseases?",
+        # A prominent interstitium is none for CheXbert (on the impressions of IU-Xray), a thickened one is.
         r"interstitial (?:\S+ ){0,2}(?:diseases?|changes?|infiltrates?|pattern|thickening)",
+        r"thicken(?:ed|ing) (?:of )?(?:the )?(?:\S+ )?interstitium",
         r"(?:increased|prominent|prominence of|coarse|coarsened|subtle|accentuated) (?:\S+ ){0,3}?markings",
         r"interstitial markings",
         r"reticulonodular pattern",
@@ -96,6 +98,8 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Pleural Effusion": (
         r"(?<!pericardial )effusions?",
         r"pleural fluid",
+        r"fluid (?:with)?in (?:the )?(?:\S+ ){0,2}?fissures?",
+        r"fissural fluid",
         r"hydro(?:pneumo)?thorax",
         r"hemothorax",
     ),
@@ -116,6 +120,9 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"hardware",
         r"pacemakers?",
         r"pacer",
+        r"generators?",
+        r"(?:nerve|spinal cord|vagal|neuro)[ -]?stimulators?",
+        r"loop recorder",
         r"aicd",
         r"icd",
         r"defibrillator",
@@ -129,12 +136,12 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# A mention of an observation, in any of the three tables, contains one of these: a quick test before the patterns.
+# A mention of an observation, in any of the four tables, contains one of these: a quick test before the patterns.
 ANCHORS: dict[str, tuple[str, ...]] = {
     "Enlarged Cardiomediastinum": ("mediastin", "hilar", "adenopathy", "aortic"),
     "Cardiomegaly": ("heart", "cardi", "failure", "chf", "ventric"),
     "Lung Opacity": (
-        "opaci", "infiltrat", "disease", "interstitial", "markings", "pattern", "haz", "scar", "bronchiect", "lung",
+        "opaci", "infiltrat", "disease", "interstiti", "markings", "pattern", "haz", "scar", "bronchiect", "lung",
     ),
     "Lung Lesion": ("nodul", "mass", "lesion", "tumor", "neoplas", "carcinoma", "malignan", "cancer", "metasta",
         "round", "ovoid"),
@@ -143,19 +150,25 @@ ANCHORS: dict[str, tuple[str, ...]] = {
     "Pneumonia": ("pneumonia", "infecti"),
     "Atelectasis": ("atelecta", "collapse"),
     "Pneumothorax": ("thora",),
-    "Pleural Effusion": ("effusion", "pleural", "thorax", "costophrenic"),
+    "Pleural Effusion": ("effusion", "pleural", "thorax", "costophrenic", "fissur"),
     "Pleural Other": ("pleur", "fibro"),
     "Fracture": ("fractur",),
     "Support Devices": (
         "catheter", "line", "picc", "tub", "pace", "pacing", "icd", "defib", "port", "drain", "wire", "lead",
-        "hardware", "device", "tip", "valve",
+        "hardware", "device", "tip", "valve", "generator", "stimulator", "recorder",
     ),
 }  # fmt: skip
+
+# Names that count where they are affirmed or denied: CheXbert passes over "metastatic disease is possible".
+STATED: dict[str, tuple[str, ...]] = {
+    "Lung Lesion": (r"metastatic (?:\S+ )?(?:diseases?|lesions?|deposits?)",),
+}
 
 # Signs that only hint at an observation: uncertain where they stand affirmed.
 HINTS: dict[str, tuple[str, ...]] = {
     "Cardiomegaly": (
-        rf"borderline (?:\S+ )?{_HEART}",
+        rf"borderline (?:\S+ )?(?:{_HEART}|cardiomegaly|(?:cardiac|ventricular) enlargement)",
+        rf"borderline enlarge(?:d|ment) (?:of )?(?:the )?(?:\S+ )?{_HEART}",
         rf"{_HEART}{_TO_CHANGED}borderline",
     ),
     "Edema": (
@@ -183,12 +196,19 @@ _SEEN = (
     r"visible|found|shown)"
 )
 
+_NOT_TURNED = r"(?! (?:is|are|was|were) (?:the|an?|any)\b)"  # "no longer seen is the effusion" denies what follows
+# "near-complete" and "nearly" are as good as "complete", for CheXbert.
+_PARTLY = r"(?:(?:not|never)(?: yet| fully| completely| entirely)?|partial(?:ly)?|incomplete(?:ly)?)"
+
 # The cues, in the order in which they are tried where two start at the same word.
 CUES: dict[str, tuple[str, ...]] = {
     # Look like negations and are none; like a stop they end the reach of other cues.
     "unchanged": (
         r"(?:no|not|without)(?: (?:significant|interval|definite|gross|apparent|other|\w+ly))* "
-        r"(?:change|changed|changes|increase|increased|difference)",
+        r"(?:changed?|changes|increased?|decrease|difference|improve(?:d|ment)|worse(?:n(?:ed|ing))?|progress(?:ed|ion)|"
+        r"resolution|clearing)",
+        rf"(?:(?:has|have|had|is|are|was|were) )?{_PARTLY} (?:been )?(?:resolved|cleared|removed|disappeared)",
+        rf"{_PARTLY} (?:interval )?(?:resolution|clearing|removal)",
         r"no (?:prior|previous|comparison)",
         r"not only",
         r"no doubt",
@@ -209,12 +229,16 @@ CUES: dict[str, tuple[str, ...]] = {
     ),
     # Denial of what comes before.
     "denied_before": (
-        rf"not (?:\S+ )?{_SEEN}",
-        rf"no longer(?: \S+)? {_SEEN}",
-        r"(?:has|have) (?:\S+ )?(?:resolved|cleared)",
+        rf"not (?:\S+ )?{_SEEN}{_NOT_TURNED}",
+        rf"no longer(?: \S+)? {_SEEN}{_NOT_TURNED}",
+        r"(?:has|have) (?:\S+ )?(?:resolved|cleared|disappeared)",
+        r"can (?:\S+ )?be (?:\S+ )?(?:excluded|ruled out)",
+        r"none(?! of)",
+        r"(?:absent|negative|ruled out)(?=$|,)",
+        r"(?:no|nil|gone)$",
         r"(?:is|are|was|were) (?:now )?(?:absent|resolved|ruled out|excluded)",
         r"(?:has|have) been (?:removed|ruled out|excluded)",
-        r"resolved$",
+        r"(?:resolved|cleared)$",
     ),
     # Doubt over all that follows.
     "doubt": (
@@ -243,13 +267,18 @@ CUES: dict[str, tuple[str, ...]] = {
         r"no",
         r"not",
         r"without",
-        r"(?:free|clear|absence|lack) of",
+        r"nothing",
+        r"absent",
+        r"(?:free|clear|absence|lack|devoid) of",
+        r"fail(?:s|ed)? to (?:show|demonstrate|reveal|identify)",
+        r"excludes",
+        r"rules out",
         r"negative(?: for)?",
         r"neither",
         r"nor",
         r"rather than",
-        r"(?<!partial )resolution of",
-        r"(?<!partially )(?:resolved|cleared)",
+        r"resolution of",
+        r"resolved|cleared",
         r"clearing of",
         r"removal of",
     ),

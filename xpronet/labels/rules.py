@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN
-from xpronet.labels.lexicon import ANCHORS, CUES, HINTS, MENTIONS, NORMALS, OPENERS
+from xpronet.labels.lexicon import ANCHORS, CUES, HINTS, MENTIONS, NORMALS, OPENERS, STATED
 
 # A full stop inside a number ("2.5 cm") ends nothing, one after "vs" or "dr" neither; an empty line does.
 _SENTENCE_END = re.compile(r"[.;?!](?!(?<=\d\.)\d)(?<!\b(?i:vs|dr)\.)|\n\s*\n")
@@ -20,6 +20,9 @@ _SENTENCE_END = re.compile(r"[.;?!](?!(?<=\d\.)\d)(?<!\b(?i:vs|dr)\.)|\n\s*\n")
 # Cleaning drops the slash of "scarring/atelectasis": the words that it glues together, and those they meet.
 _FIRST_GLUED = ("atelectasis", "scarring", "disease", "opacities", "findings")
 _GLUED = re.compile(rf"({'|'.join(_FIRST_GLUED)})(?=atelecta|scar|airspace|fibro|infiltra|opaci)")
+
+# "isn't", and "isnt" as cleaning leaves it.
+_CONTRACTED = re.compile(r"\b(is|are|was|were|has|have|had|does|do|did|could|would|should|ca)n['’]?t\b")
 
 _TO_SPACE = str.maketrans(dict.fromkeys('()[]":', " "))
 _ABNORMAL = [CONDITIONS.index(name) for name in MENTIONS if name != "Support Devices"]
@@ -64,8 +67,10 @@ def _label_report(report: str, known: dict[str, Found]) -> list[int]:
 
 
 def _plain(sentence: str) -> str:
-    """Lower case, single spaces, no brackets, quotes or colons, no glued words."""
+    """Lower case, single spaces, no brackets, quotes or colons, no glued words, no contracted "not"."""
     plain = " ".join(sentence.lower().translate(_TO_SPACE).split()).replace(" ,", ",")
+    if "nt" in plain or "n'" in plain or "n’" in plain:
+        plain = _CONTRACTED.sub(lambda match: f"{'can' if match[1] == 'ca' else match[1]} not", plain)
     return _GLUED.sub(r"\1/", plain) if any(word in plain for word in _FIRST_GLUED) else plain
 
 
@@ -80,6 +85,8 @@ def _read(sentence: str) -> Iterator[tuple[int, int]]:
         cues = [(m.lastgroup, *m.span()) for m in _cues().finditer(sentence)]
     for column, kind, start, end in mentions:
         value = NEGATIVE if kind == "normal" else _judge(sentence, start, end, cues)
+        if kind == "stated" and value == UNCERTAIN:
+            continue
         yield column, UNCERTAIN if kind == "hint" and value == POSITIVE else value
 
 
@@ -127,7 +134,7 @@ def _observations_named(word: str) -> tuple[int, ...]:
 def _mentions(column: int) -> re.Pattern:
     """What names an observation; the group of a match says in which table it stands."""
     name = CONDITIONS[column]
-    tables = {"mention": MENTIONS, "hint": HINTS, "normal": NORMALS}
+    tables = {"mention": MENTIONS, "stated": STATED, "hint": HINTS, "normal": NORMALS}
     return _alternation({kind: table[name] for kind, table in tables.items() if name in table})
 
 
