@@ -10,7 +10,7 @@ from xpronet.labels import agreement, rules
 from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
 from xpronet.labels.plausible import oddities
-from xpronet.labels.published import import_labels, is_chexpert_table, read_chexpert_table
+from xpronet.labels.published import import_classes, is_chexpert_table, read_chexpert_table
 from xpronet.labels.table import prevalence, write_labels
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     if params.labeller == "file" and is_chexpert_table(params.file):
         classes = read_chexpert_table(params.file, studies)
     elif params.labeller == "file":
-        classes = import_labels(params.file, studies, order=params.file_order, threshold=params.threshold)
+        classes = import_classes(params.file, studies, order=params.file_order, threshold=params.threshold)
     else:
         texts = [section(study, params.section) for study in studies]
         empty = [study.id for study, text in zip(studies, texts, strict=True) if not text]

@@ -24,7 +24,7 @@ from xpronet.labels.conditions import (
     true_labels,
 )
 from xpronet.labels.plausible import oddities
-from xpronet.labels.published import import_labels
+from xpronet.labels.published import import_classes
 from xpronet.labels.rules import label
 from xpronet.labels.table import read_labels, write_labels
 from xpronet.sources.openi import read_reports
@@ -59,26 +59,26 @@ def test_a_study_has_one_row(tmp_path):
         read_labels(tmp_path / "l.csv", [A])
     (tmp_path / "l.json").write_text(f'{{"conditions": [], "labels": {{"A": [{zeros}],\n"A": [{ones}]}}}}')
     with pytest.raises(ValueError, match="l.json: 'A' stands twice in lines 1 and 2"):
-        import_labels(tmp_path / "l.json", [A])
+        import_classes(tmp_path / "l.json", [A])
 
 
 def test_json_is_found_by_the_first_two_parts_of_an_id_and_permuted(tmp_path):
     shuffled = {"conditions": CONDITIONS[::-1], "labels": {id: row[::-1] for id, row in ROWS.items()}}
     (tmp_path / "l.json").write_text(json.dumps(shuffled))
-    np.testing.assert_array_equal(import_labels(tmp_path / "l.json", STUDIES) == POSITIVE, EXPECTED)
+    np.testing.assert_array_equal(import_classes(tmp_path / "l.json", STUDIES) == POSITIVE, EXPECTED)
 
 
 @pytest.mark.parametrize("kind", [list, np.array, lambda row: np.array(row, np.float32), tuple])
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_published_pickles(tmp_path, kind, protocol):
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({id: kind(row) for id, row in ROWS.items()}, protocol=protocol))
-    np.testing.assert_array_equal(import_labels(tmp_path / "l.pickle", STUDIES) == POSITIVE, EXPECTED)
+    np.testing.assert_array_equal(import_classes(tmp_path / "l.pickle", STUDIES) == POSITIVE, EXPECTED)
 
 
 def test_pickles_of_mimic_cxr_have_their_own_order(tmp_path):
     row = [float(name == "Cardiomegaly") for name in ALPHABETICAL]
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({study.id: row for study in STUDIES}))
-    found = import_labels(tmp_path / "l.pickle", STUDIES, order="alphabetical")
+    found = import_classes(tmp_path / "l.pickle", STUDIES, order="alphabetical")
     assert [CONDITIONS[k] for k in np.flatnonzero(found[0] == POSITIVE)] == ["Cardiomegaly"]
 
 
@@ -88,28 +88,28 @@ VALUES = [("1", POSITIVE), ("0", NEGATIVE), ("-1", UNCERTAIN), ("", BLANK), ("1.
 @pytest.mark.parametrize(("cell", "meaning"), VALUES)
 def test_a_file_has_chexpert_s_values(tmp_path, cell, meaning):
     write_row(tmp_path / "l.csv", ["0", cell, *["0"] * 12])
-    assert import_labels(tmp_path / "l.csv", [A])[0].tolist() == [NEGATIVE, meaning, *[NEGATIVE] * 12]
+    assert import_classes(tmp_path / "l.csv", [A])[0].tolist() == [NEGATIVE, meaning, *[NEGATIVE] * 12]
     row = [0, float(cell) if cell else None, *[0] * 12]
     (tmp_path / "l.json").write_text(json.dumps({"conditions": CONDITIONS, "labels": {"A": row}}))
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({"A": np.array(row, float)}))  # None is NaN there
     for name in ("l.json", "l.pickle"):
-        assert import_labels(tmp_path / name, [A])[0, :3].tolist() == [NEGATIVE, meaning, NEGATIVE]
+        assert import_classes(tmp_path / name, [A])[0, :3].tolist() == [NEGATIVE, meaning, NEGATIVE]
 
 
 def test_a_probability_is_no_label_unless_a_threshold_says_so(tmp_path):
     """Above 0 alone, a classifier's fourteen 0.01 would be fourteen observations."""
     write_row(tmp_path / "l.csv", ["0.01", "0.7", "0.69", *["0"] * 10, "1"])
     with pytest.raises(ValueError) as error:
-        import_labels(tmp_path / "l.csv", [A])
+        import_classes(tmp_path / "l.csv", [A])
     assert str(error.value) == (
         f"{tmp_path}/l.csv: 0.01 (Enlarged Cardiomediastinum of study A) is not 1, 0, -1 or blank,"
         " nor are 2 more: if they are probabilities, set labels.threshold"
     )
-    found = import_labels(tmp_path / "l.csv", [A], threshold=0.7)[0]
+    found = import_classes(tmp_path / "l.csv", [A], threshold=0.7)[0]
     assert np.flatnonzero(found == POSITIVE).tolist() == [1, 13]
     write_row(tmp_path / "l.csv", ["0.01", "-1", "", *["0"] * 11])
     with pytest.raises(ValueError, match=r"-1 \(Cardiomegaly of study A\) is not a probability, nor are 1 more"):
-        import_labels(tmp_path / "l.csv", [A], threshold=0.7)
+        import_classes(tmp_path / "l.csv", [A], threshold=0.7)
 
 
 def test_a_prefix_of_an_id_counts_in_published_files_only_and_is_said(tmp_path, caplog):
@@ -117,12 +117,12 @@ def test_a_prefix_of_an_id_counts_in_published_files_only_and_is_said(tmp_path, 
     caplog.set_level("INFO")
     study = Study("p1-s1-img7", "train", "x", ("a.png",))
     write_row(tmp_path / "l.csv", ["0"] * 14, "p1-s1")
-    for read in (read_labels, import_labels):
+    for read in (read_labels, import_classes):
         with pytest.raises(ValueError, match="no labels for study p1-s1-img7"):
             read(tmp_path / "l.csv", [study])
     (tmp_path / "l.json").write_text(json.dumps({"conditions": CONDITIONS, "labels": {"p1-s1": [0] * 14}}))
     assert not caplog.messages
-    import_labels(tmp_path / "l.json", [study])
+    import_classes(tmp_path / "l.json", [study])
     assert "1 of 1 studies take the labels of the first two parts of their id, p1-s1-img7 first" in caplog.text
 
 
@@ -134,7 +134,7 @@ class Evil:
 def test_a_pickle_runs_no_code(tmp_path, capsys):
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({"a": Evil()}))
     with pytest.raises(ValueError, match=r"l.pickle: not a label pickle: it wants builtins.print"):
-        import_labels(tmp_path / "l.pickle", STUDIES)
+        import_classes(tmp_path / "l.pickle", STUDIES)
     assert "owned" not in capsys.readouterr().out
 
 
@@ -142,7 +142,7 @@ def test_a_pickle_runs_no_code(tmp_path, capsys):
 def test_what_is_no_label_pickle_is_one_line(tmp_path, content):
     (tmp_path / "l.pickle").write_bytes(content)
     with pytest.raises(ValueError, match="l.pickle"):
-        import_labels(tmp_path / "l.pickle", STUDIES)
+        import_classes(tmp_path / "l.pickle", STUDIES)
 
 
 def test_missing_studies_and_bad_rows_are_all_named(tmp_path):
@@ -150,7 +150,7 @@ def test_missing_studies_and_bad_rows_are_all_named(tmp_path):
     rows = {**ROWS, "C4": [2] * 14, "CXR1_IM-0001": [0, 1], "CXR2_IM-0002": 1}
     (tmp_path / "l.json").write_text(json.dumps({"conditions": CONDITIONS, "labels": rows}))
     with pytest.raises(ValueError) as error:
-        import_labels(tmp_path / "l.json", studies)
+        import_classes(tmp_path / "l.json", studies)
     for line in (
         "3 problems",
         "no labels for study C3",
@@ -168,7 +168,7 @@ def test_a_row_of_another_form_is_refused(tmp_path, row, order):
     """Taken as it comes it would be labels of other observations."""
     (tmp_path / "l.pickle").write_bytes(pickle.dumps({**ROWS, "CXR1_IM-0001": row}))
     with pytest.raises(ValueError, match=r"l.pickle: (study CXR1_IM-0001: expected 14 numbers|no labels for study)"):
-        import_labels(tmp_path / "l.pickle", STUDIES, order=order)
+        import_classes(tmp_path / "l.pickle", STUDIES, order=order)
 
 
 def test_uncertain_and_no_finding():

@@ -6,8 +6,8 @@ import pytest
 
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
-from xpronet.labels.conditions import NO_FINDING
-from xpronet.labels.published import import_labels
+from xpronet.labels.conditions import NO_FINDING, POSITIVE
+from xpronet.labels.published import import_classes
 
 STAGES = ("check", "prepare", "label", "classify", "features", "prototypes", "train", "generate", "evaluate")
 
@@ -54,7 +54,7 @@ def test_every_published_report_and_label_is_read(shared):
     assert [len(of_split(studies, split)) for split in ("train", "val", "test")] == [2069, 296, 590]
     train = [clean_report(study.report, "iu_xray") for study in of_split(studies, "train")]
     assert len(Vocabulary.build(train, min_count=3)) == 760
-    labels = import_labels(shared / "iu_xray/labels_chexbert.json", studies)
+    labels = import_classes(shared / "iu_xray/labels_chexbert.json", studies) == POSITIVE
     published = json.loads((shared / "iu_xray/labels_chexbert.json").read_text())["labels"]
     assert labels.sum() == sum(map(sum, (published["-".join(study.id.split("-")[:2])] for study in studies)))
     assert 0.5 < labels[:, NO_FINDING].mean() < 1

@@ -14,7 +14,7 @@ from xpronet.labels.conditions import BLANK, CONDITIONS, NEGATIVE, ORDERS, POSIT
 from xpronet.labels.table import of_studies, read_rows
 
 
-def import_labels(
+def import_classes(
     path: str | Path, studies: Sequence[Study], *, order: Order = "chexbert", threshold: float | None = None
 ) -> np.ndarray:
     """Labeller classes (N, 14) of the studies in the order of CONDITIONS, from a .csv, .json or .pickle / .pkl file.
