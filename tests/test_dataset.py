@@ -231,10 +231,11 @@ def test_a_worker_that_dies_or_starves_or_hangs_is_one_line(pack, monkeypatch, f
     assert "\n" not in explain(error.value)
 
 
-def test_workers_that_cannot_start_are_one_line_with_the_key(pack, monkeypatch):
-    def start(self):
+@pytest.mark.parametrize(("where", "name"), [(DataLoader, "__iter__"), (torch.multiprocessing, "Semaphore")])
+def test_workers_that_cannot_start_are_one_line_with_the_key(pack, monkeypatch, where, name):
+    def start(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(DataLoader, "__iter__", start)
+    monkeypatch.setattr(where, name, start)
     with pytest.raises(ValueError, match=r"^runtime.workers = 2: .* cannot be started \(No space left on device: /dev"):
         list(loader(StudyDataset(pack, VIEWS), batch_size=1, workers=2))

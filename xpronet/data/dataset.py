@@ -152,6 +152,9 @@ class _Loader(DataLoader):
 
     def __iter__(self):
         try:
+            if self.num_workers:  # for its queues and an event torch needs as many, and prints a traceback without
+                room = [torch.multiprocessing.Semaphore() for _ in range(3 * self.num_workers + 8)]
+                del room
             return super().__iter__()
         except OSError as error:  # no room for their semaphores in /dev/shm, or too many processes
             raise ValueError(
