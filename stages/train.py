@@ -71,6 +71,8 @@ def main() -> None:
 
     torch.manual_seed(params.seed)
     weights = read_weights("data/prototypes.safetensors", again="`dvc repro prototypes` makes it again")
+    if set(weights) != {"prototypes"}:
+        raise ValueError("data/prototypes.safetensors holds something else: `dvc repro prototypes` makes it again")
     prototypes = weights["prototypes"]  # (K, N^p, D)
     model = build(params, len(vocabulary), prototypes)
     card = checkpoint.ModelCard(

@@ -145,6 +145,12 @@ def test_damaged_state_dicts_are_named(published, damage, line):
         checkpoint.load_official(state, gamma=3, heads=4)
 
 
+def test_a_weight_that_stands_twice_is_refused(published):
+    """With and without the prefix of parallel training: the last would win."""
+    with pytest.raises(ValueError, match="keys stand twice, with and without 'module.'"):
+        checkpoint.load_official(published | {"encoder_decoder.protypes": torch.zeros(56, 20)}, gamma=3, heads=4)
+
+
 def test_gamma_and_heads_must_fit(published):
     with pytest.raises(ValueError, match="gamma 57 must lie between 1 and 56"):
         checkpoint.load_official(published, gamma=57, heads=4)

@@ -138,6 +138,12 @@ def test_a_broken_file_of_a_stage_names_the_stage_that_makes_it(made, path, stag
         assert "\n" not in str(error.value)
 
 
+def test_another_file_in_the_place_of_the_prototypes(made):
+    save_file(STATE, "data/prototypes.safetensors")
+    with pytest.raises(ValueError, match="prototypes.safetensors holds something else: `dvc repro prototypes`"):
+        made.run("train")
+
+
 def test_fewer_predictions_than_studies_name_the_stage(made):
     Path("data/predictions").mkdir()
     Path("data/predictions/val.jsonl").write_text('{"id": "val-0"}\n')

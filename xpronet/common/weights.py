@@ -173,6 +173,14 @@ def load_exactly(
     module.load_state_dict(state)
 
 
+def without_prefix(state: Mapping[str, Any], prefix: str, where: str | Path) -> dict[str, Any]:
+    """A state dict whose keys may begin with `prefix`, without it; ValueError where that makes two keys one."""
+    found = {str(key).removeprefix(prefix): value for key, value in state.items()}
+    if len(found) < len(state):
+        raise ValueError(f"{where}: keys stand twice, with and without {prefix!r}")
+    return found
+
+
 def misfits(state: Mapping[str, Any], wanted: Mapping[str, Tensor], name: Callable[[str], str] = str) -> list[str]:
     """What does not fit, a line each; PyTorch's own list stops at what is no tensor and has the module's names only."""
     problems = [f"missing {name(key)}" for key in sorted(set(wanted) - set(state))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from xpronet.common.weights import load_exactly, read_weights
+from xpronet.common.weights import load_exactly, read_weights, without_prefix
 from xpronet.encoders.bert import UNUSED, BertEncoder, bert_from_sizes, first_token, uncased_tokenizer
 
 OUTPUTS = (*[4] * 13, 2)  # of the heads, in CheXbert's order of the observations: No Finding, the last, has two
@@ -26,7 +26,7 @@ def load(path: str | Path, *, heads: int = 12, device: str | torch.device = "cpu
         ValueError: no such file, not a checkpoint, or keys that are missing, unknown or misshaped.
     """
     source = f"labels.chexbert_path: {path}"
-    state = {key.removeprefix("module."): value for key, value in _read(Path(path), source).items()}
+    state = without_prefix(_read(Path(path), source), "module.", source)
     bert_state = {key.removeprefix("bert."): value for key, value in state.items() if key.startswith("bert.")}
     tokenizer = uncased_tokenizer()
     bert = bert_from_sizes(bert_state, heads=heads, source=source)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xpronet.common.files import raise_all, read_json, replacing, write_json
-from xpronet.common.weights import load_exactly, read_weights, save_tensors
+from xpronet.common.weights import load_exactly, read_weights, save_tensors, without_prefix
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -133,8 +133,7 @@ def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -
         ValueError: keys are missing, unknown or misshaped; all are listed under their published names.
     """
     state, unknown = {}, {}
-    for key, tensor in state_dict.items():
-        key = str(key).removeprefix("module.")
+    for key, tensor in without_prefix(state_dict, "module.", "published state dict").items():
         ours = our_key(key)
         if ours is not None:
             state[ours] = tensor
