@@ -93,8 +93,8 @@ def compare(
     sides: Annotated[
         list[str],
         typer.Argument(
-            help="DVC experiments, git revisions, or .jsonl files of lines {id, report}; `workspace` is this folder."
-            " The first is the baseline."
+            help="DVC experiments, git revisions, or .jsonl files of lines {id, report}, raw or cleaned;"
+            " `workspace` is this folder. The first is the baseline."
         ),
     ],
     split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
