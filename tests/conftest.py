@@ -1,19 +1,25 @@
 """Fixtures that many tests share."""
 
+import contextlib
 import hashlib
+import importlib
+import io
 import json
+import logging
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from xpronet.evaluation.meteor import running_meteor
+from xpronet.evaluation.meteor import Meteor, running_meteor
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -48,8 +54,8 @@ def largest_file(size: int):
 class Project:
     """A copy of the project in a git repository of its own, with a preset and changes to it."""
 
-    def __init__(self, folder: Path, preset: str, changes: dict):
-        self.folder, self.preset, self.changes = folder, preset, changes
+    def __init__(self, folder: Path, preset: str, changes: dict, jar: Callable[[], Meteor]):
+        self.folder, self.preset, self.changes, self.jar = folder, preset, changes, jar
         for name in ("xpronet", "stages", "presets"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
@@ -75,10 +81,23 @@ class Project:
         return done.stdout + done.stderr
 
     def stages(self, *names: str) -> str:
-        """Output of stages one after the other, without DVC and in one process: importing PyTorch costs seconds."""
-        each = "[run(import_module(f'stages.{name}').main) for name in sys.argv[1:]]"
-        code = f"import sys; from importlib import import_module; from stages.stage import run; {each}"
-        return self.run(sys.executable, "-c", code, *names)
+        """What stages log, one after the other in this process: importing PyTorch and starting METEOR cost seconds."""
+        said, threads = io.StringIO(), torch.get_num_threads()
+        handler = logging.StreamHandler(said)
+        with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(logging.getLogger(), "level", logging.INFO)
+            logging.getLogger().addHandler(handler)
+            torch.set_num_threads(1)  # as `run` has it
+            try:
+                for name in names:
+                    stage = importlib.import_module(f"stages.{name}")
+                    if hasattr(stage, "running_meteor"):
+                        patch.setattr(stage, "running_meteor", lambda: contextlib.nullcontext(self.jar()))
+                    stage.main()
+            finally:
+                torch.set_num_threads(threads)
+                logging.getLogger().removeHandler(handler)
+        return said.getvalue()
 
     def json(self, path: str):
         return json.loads((self.folder / path).read_text())
@@ -92,9 +111,13 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def new_project(tmp_path_factory):
+def new_project(tmp_path_factory, request):
     """new_project(preset, changes) -> Project"""
-    return lambda preset, changes: Project(tmp_path_factory.mktemp("project"), preset, changes)
+
+    def jar() -> Meteor:
+        return request.getfixturevalue("jar")
+
+    return lambda preset, changes: Project(tmp_path_factory.mktemp("project"), preset, changes, jar)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -247,9 +246,7 @@ def test_another_vocabulary_is_refused(state, tmp_path):
 def test_the_stage_writes_labels_and_probabilities(published, tmp_path, monkeypatch):
     """`labels.labeller: chexbert` on one study per text."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        label_stage, "CheXbert", SimpleNamespace(from_checkpoint=partial(CheXbert.from_checkpoint, heads=4))
-    )
+    monkeypatch.setattr(CheXbert, "from_checkpoint", partial(CheXbert.from_checkpoint, heads=4))
     splits = ["train", "val", "test"]
     studies = [
         Study(id=f"s{n}", split=split, image_path=["a.png"], report=text or ".", state=None)

@@ -34,7 +34,6 @@ from tests.made import (
     write_table,
 )
 from xpronet.evaluation import floors
-from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels import rules
 from xpronet.labels.conditions import pseudo_labels
 
@@ -43,7 +42,7 @@ LEFT = ("data/.chexbert.unfinished.npy", "data/prepared/.images.unfinished.u8", 
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
+def evaluated(tmp_path_factory, jar):
     """The folder after the stage, and what was written there for whom."""
     made = make(tmp_path_factory.mktemp("evaluated") / "here")
     annotation = read_json(made.folder / "data/prepared/annotation.json")
@@ -70,10 +69,9 @@ def evaluated(tmp_path_factory):
             "stages.evaluate.reliability_diagrams",
             lambda path, labels, probabilities, split: pictures.update({split: (path, labels, probabilities)}),
         )
-        with running_meteor() as meteor:
-            patch.setattr("stages.evaluate.running_meteor", lambda: nullcontext(meteor))
-            made.run("evaluate", labels={"uncertain": "negative"})
-            yield SimpleNamespace(made=made, written=written, pictures=pictures, meteor=meteor)
+        patch.setattr("stages.evaluate.running_meteor", lambda: nullcontext(jar))
+        made.run("evaluate", labels={"uncertain": "negative"})
+        yield SimpleNamespace(made=made, written=written, pictures=pictures, meteor=jar)
 
 
 def predictions(made) -> dict[str, dict[str, dict]]:

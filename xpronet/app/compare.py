@@ -41,13 +41,14 @@ class Keys(Part):
 
 @dataclass(frozen=True)
 class Side:
-    """The reports of one experiment or file, raw or cleaned."""
+    """The reports of one experiment or file."""
 
     name: str
     ids: list[str]
     references: list[str]
     written: list[str]
     train: Sequence[str] = ()  # references of the train split: their words are the published protocol's
+    raw: bool = True  # the reports, perhaps: ours are scored as they were written
 
 
 def compare(
@@ -62,7 +63,7 @@ def compare(
 ) -> dict[str, Any]:
     """Every one of `names` against the first: what `xpronet compare` writes as JSON.
 
-    Reports are cleaned as references are, whoever wrote them: what is clean already stays as it is.
+    Reports of a file are cleaned as references are; those of an experiment are scored as its metrics score them.
 
     Args:
         names: DVC experiments, git revisions, or prediction files (.jsonl); `workspace` is this folder.
@@ -131,7 +132,7 @@ def score(
         vocabulary = Vocabulary.build(clean(sides[0].train), keys.reports.min_count)
         references = [[as_published(text, vocabulary, keys.reports.max_length) for text in texts] for texts in whole]
     scored = [
-        replace(side, references=texts, written=clean(side.written))
+        replace(side, references=texts, written=clean(side.written) if side.raw else side.written)
         for side, texts in zip(sides, references, strict=True)
     ]
     with running_meteor() as meteor:
@@ -179,6 +180,7 @@ def read_side(name: str, split: str, labels: str) -> Side:
         [study.report for study in chosen],
         [reports[study.id] for study in chosen],
         [study.report for study in of_split(studies, "train")],
+        raw=Path(name).suffix == ".jsonl",
     )
 
 
