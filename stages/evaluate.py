@@ -5,7 +5,7 @@
 
 import csv
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from stages.stage import run
 from xpronet.classifier.calibration import quality
 from xpronet.common.files import json_lines, keyed, read_text, replacing, write_json
 from xpronet.common.params import RuntimeParams, Strict, read
-from xpronet.common.resumable import forget_unfinished, read_array
+from xpronet.common.resumable import forget_unfinished
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
@@ -48,7 +48,7 @@ def main() -> None:
     vocabulary = Vocabulary.build(reports["train"], params.reports.min_count)
     name, classes = labeller.load(params.labels, device=params.runtime.device)
     more = extras.load(params.evaluate, device=params.runtime.device)
-    look_up = floors_of(studies, reports)
+    look_up = floors.of_folder("data", studies, reports)
 
     def label(texts: Sequence[str]) -> np.ndarray:
         return pseudo_labels(classes(texts), uncertain=params.labels.uncertain)
@@ -95,29 +95,6 @@ def main() -> None:
             write_per_study(f"data/scores/{split}.tsv", chosen, table)
             reliability_diagrams(f"metrics/figures/reliability_{split}.png", labels, probabilities, split=split)
     forget_unfinished("data")
-
-
-def floors_of(
-    studies: Sequence[Study], reports: dict[str, list[str]]
-) -> Callable[[str, np.ndarray], dict[str, list[str]]]:
-    """(split, its predicted labels) -> the reports of each floor; all are of train, chosen before test is seen."""
-    train = reports["train"], read_labels("data/labels.csv", of_split(studies, "train"))
-    constant = floors.best_constant(reports["train"], reports["val"])
-    train_features, held_out = (
-        read_array(f"data/features/{name}.npy", stage="features") for name in ("visual", "held_out")
-    )
-    of_held_out = np.array([study.split for study in studies if study.split != "train"])
-
-    def look_up(split: str, predicted: np.ndarray) -> dict[str, list[str]]:
-        nearest = floors.image_neighbours(train_features, held_out[of_held_out == split])
-        return {
-            "constant": [constant] * len(predicted),
-            "label_constant": floors.label_constants(*train, predicted),
-            "label_neighbour": floors.label_neighbours(*train, predicted, seed=statistics.SEED),
-            "image_neighbour": [reports["train"][row] for row in nearest],
-        }
-
-    return look_up
 
 
 def predictions(split: str, studies: Sequence[Study]) -> dict[str, dict]:

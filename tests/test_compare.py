@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from xpronet.app import compare as comparing
 from xpronet.app.cli import app
-from xpronet.app.compare import Side, _read_reports, compare, read_side
+from xpronet.app.compare import Side, compare, read_side
+from xpronet.app.written import parse_reports
 from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import lexical
 
@@ -182,7 +183,7 @@ def test_a_file_of_predictions_may_begin_with_a_byte_order_mark():
 def test_a_report_may_hold_any_line_break():
     """U+2028 stands as itself in JSON: it ends no line of the file."""
     line = '{"id": "s2", "report": "no\u2028effusion ."}\n'
-    assert _read_reports("other.jsonl", line * 2, "predicted") == {"s2": "no\u2028effusion ."}
+    assert parse_reports("other.jsonl", line * 2, labels="predicted") == {"s2": "no\u2028effusion ."}
 
 
 def test_parameters_that_are_not_whole_are_named():

@@ -224,7 +224,7 @@ def test_documented_metrics_are_written(details):
     patterns = strings(
         *(f"stages/{name}.py" for name in ("prepare", "label", "classify", "prototypes", "train", "evaluate")),
         *("xpronet/classifier/fit.py", "xpronet/prototypes/kmeans.py", "xpronet/training/loop.py"),
-        "xpronet/evaluation/extras.py",
+        *("xpronet/evaluation/extras.py", "xpronet/evaluation/floors.py"),
     )
     documented = [key for row in rows(ROOT / "docs/metrics.md") for key in row]
     assert len(documented) > 80

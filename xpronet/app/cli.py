@@ -130,6 +130,60 @@ def compare(
     typer.echo(f"\n{out}")
 
 
+@app.command(epilog="Example: xpronet score reports.csv --annotation annotation.json --markdown scores.md")
+def score(
+    reports: Annotated[
+        Path, typer.Argument(help="JSON lines {id, report}, or a .csv with columns id and report; raw or cleaned.")
+    ],
+    annotation: Annotated[Path, typer.Option(help="annotation.json with the references, and train for the floors.")],
+    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    dataset: Annotated[
+        PublishedDataset, typer.Option(help="Which cleaner, and what the published protocol cuts and counts.")
+    ] = PublishedDataset.iu_xray,
+    labels: Annotated[
+        LabelSource, typer.Option(help="For predictions of our own: under which labels they were written.")
+    ] = LabelSource.predicted,
+    chexbert: Annotated[Path | None, typer.Option(help="Label by this CheXbert checkpoint, not by rules.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("scores.json"),
+    markdown: Annotated[Path | None, typer.Option(help="Where the table goes, as Markdown.")] = None,
+) -> None:
+    """Score any model's reports: lexical and clinical, with intervals, beside floors and by the published protocol."""
+    from rich.console import Console
+
+    from xpronet.app import score as scoring
+    from xpronet.app.official import SETTINGS
+    from xpronet.common.files import replacing, write_json
+    from xpronet.data.params import ReportParams
+    from xpronet.labels.params import LabelParams
+
+    published = SETTINGS[dataset.value]
+    result = scoring.score(
+        reports,
+        annotation,
+        split=split.value,
+        labels=labels.value,
+        params=ReportParams(
+            style=dataset.value, xxxx="keep", min_count=published.min_count, max_length=published.max_length
+        ),
+        labelling=LabelParams(
+            labeller="chexbert" if chexbert else "rules",
+            section="findings",
+            uncertain="positive",
+            chexbert_path=str(chexbert) if chexbert else None,
+            file=None,
+            file_order="chexbert",
+            threshold=None,
+        ),
+    )
+    write_json(out, result)
+    scoring.show(result, Console())
+    typer.echo(f"\n{out}")
+    if markdown:
+        with replacing(markdown) as beside:
+            beside.write_text(scoring.markdown(result), encoding="utf-8")
+        typer.echo(markdown)
+
+
 def main() -> None:
     """Run; a mistake of the user's is one line (XPRONET_DEBUG=1 shows where it was noticed)."""
     try:

@@ -1,6 +1,6 @@
 """`xpronet compare`: are the reports of one experiment better than another's, and on which studies?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from xpronet.common.files import json_lines, keyed, read_text
+from xpronet.app.written import cleaned, of_studies, parse_reports
+from xpronet.common.files import read_text
 from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import UNKNOWN, Vocabulary, as_published, cleaned_reports
+from xpronet.data.reports import Vocabulary, as_published
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import statistics
 from xpronet.evaluation.meteor import running_meteor
@@ -120,19 +121,13 @@ def score(
     def label(texts: tuple[str, ...]) -> np.ndarray:
         return pseudo_labels(classes(texts), uncertain=keys.labels.uncertain)
 
-    def clean(texts: Sequence[str]) -> list[str]:
-        # `<unk>` is a word that models write; cleaning takes the brackets off what it does not know.
-        marked = (text.replace(UNKNOWN, "\0") for text in texts)
-        cleaned = cleaned_reports(marked, keys.reports.style, keys.reports.xxxx)
-        return [" ".join(text.split()).replace("\0", UNKNOWN) for text in cleaned]
-
-    whole = [clean(side.references) for side in sides]
+    whole = [cleaned(side.references, keys.reports) for side in sides]
     references = whole
     if protocol == "published":
-        vocabulary = Vocabulary.build(clean(sides[0].train), keys.reports.min_count)
+        vocabulary = Vocabulary.build(cleaned(sides[0].train, keys.reports), keys.reports.min_count)
         references = [[as_published(text, vocabulary, keys.reports.max_length) for text in texts] for texts in whole]
     scored = [
-        replace(side, references=texts, written=clean(side.written) if side.raw else side.written)
+        replace(side, references=texts, written=cleaned(side.written, keys.reports) if side.raw else side.written)
         for side, texts in zip(sides, references, strict=True)
     ]
     with running_meteor() as meteor:
@@ -168,35 +163,15 @@ def read_side(name: str, split: str, labels: str) -> Side:
                 f" ({' '.join(str(error).split())}); `dvc exp show` lists the experiments"
             ) from None
     chosen = of_split(studies, split)
-    reports = _read_reports(name, text, labels)
-    missing = [study.id for study in chosen if study.id not in reports]
-    if missing:
-        raise ValueError(
-            f"{name}: no report for {len(missing)} of {len(chosen)} studies of {split}, {missing[0]} first"
-        )
+    written = of_studies(name, parse_reports(name, text, labels=labels), chosen, split)
     return Side(
         name,
         [study.id for study in chosen],
         [study.report for study in chosen],
-        [reports[study.id] for study in chosen],
+        written,
         [study.report for study in of_split(studies, "train")],
         raw=Path(name).suffix == ".jsonl",
     )
-
-
-def _read_reports(name: str, text: str, labels: str) -> dict[str, str]:
-    """id -> report of JSON lines: stage `generate`'s, or of another model {"id": …, "report": …}."""
-
-    def reports() -> Iterator[tuple[int, str, str]]:
-        for line, record in json_lines(text, name):
-            try:
-                report = record["report"] if "report" in record else record[labels]["report"]
-                yield line, str(record["id"]), str.strip(report)
-            except (KeyError, TypeError, AttributeError):
-                forms = f'{{"id": …, "report": …}} or {{"id": …, "{labels}": {{"report": …}}}}'
-                raise ValueError(f"{name}: line {line}: expected {forms}") from None
-
-    return keyed(name, reports())
 
 
 def check_same_studies(first: Side, other: Side, split: str) -> None:

@@ -3,12 +3,47 @@
 All of them are train reports, and whatever chooses them is known before the test reports are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 
+from xpronet.common.resumable import read_array
+from xpronet.data.studies import Study, of_split
+from xpronet.evaluation.statistics import SEED
+from xpronet.labels.table import read_labels
+
 MOST_CANDIDATES = 2_000  # of one set of labels; more do not make its best constant better
+
+
+def of_folder(
+    folder: str | Path, studies: Sequence[Study], reports: Mapping[str, Sequence[str]]
+) -> Callable[[str, np.ndarray], dict[str, list[str]]]:
+    """(split, its predicted labels) -> the reports of each floor.
+
+    Args:
+        folder: where the stages write: labels of train, and features.
+        studies: all of the dataset.
+        reports: cleaned ones by split.
+    """
+    train = reports["train"], read_labels(Path(folder, "labels.csv"), of_split(studies, "train"))
+    constant = best_constant(reports["train"], reports["val"])
+    features, held_out = (
+        read_array(Path(folder, f"features/{name}.npy"), stage="features") for name in ("visual", "held_out")
+    )
+    of_held_out = np.array([study.split for study in studies if study.split != "train"])
+
+    def look_up(split: str, predicted: np.ndarray) -> dict[str, list[str]]:
+        nearest = image_neighbours(features, held_out[of_held_out == split])
+        return {
+            "constant": [constant] * len(predicted),
+            "label_constant": label_constants(*train, predicted),
+            "label_neighbour": label_neighbours(*train, predicted, seed=SEED),
+            "image_neighbour": [reports["train"][row] for row in nearest],
+        }
+
+    return look_up
 
 
 def best_constant(candidates: Sequence[str], references: Sequence[str]) -> str:
