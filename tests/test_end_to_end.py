@@ -3,11 +3,14 @@
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 
 import pytest
 from PIL import Image
 from pycocoevalcap.rouge.rouge import Rouge
+from typer.testing import CliRunner
 
+from xpronet.app.cli import app
 from xpronet.data.reports import clean_report
 from xpronet.model import checkpoint
 
@@ -169,12 +172,20 @@ def test_a_dataset_that_is_not_there_is_a_clear_line(project):
         project.configure({})
 
 
-def test_a_revision_is_compared_with_the_folder(project):
+def test_a_revision_is_compared_with_the_folder(project, jar, monkeypatch):
     """An experiment is a git revision by name: `xpronet compare` takes its reports out of DVC's cache."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr("xpronet.app.compare.running_meteor", lambda: nullcontext(jar))
+
+    def line(*sides: str) -> str:
+        done = CliRunner().invoke(app, ["compare", *sides])
+        assert (done.exit_code == 0) == (done.exception is None), done.output
+        return str(done.exception or "")
+
     project.run("git", "add", "--all")
     project.run("git", "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "Run the pipeline")
     project.run("git", "tag", "full-1")
-    project.run("xpronet", "compare", "workspace", "full-1")
+    assert line("workspace", "full-1") == ""
     (same,) = project.json("data/comparison.json")["comparisons"]
     for metric in SCORES:
         row, score = same["metrics"][metric], project.json("metrics/test.json")[metric]
@@ -183,8 +194,8 @@ def test_a_revision_is_compared_with_the_folder(project):
     annotation = json.loads(raw)
     annotation["test"][0]["report"] = "Another report under the same id."
     (project.folder / "data/prepared/annotation.json").write_text(json.dumps(annotation))
-    line = project.run("xpronet", "compare", "workspace", "full-1", code=1)
+    other = line("workspace", "full-1")
     (project.folder / "data/prepared/annotation.json").write_bytes(raw)
-    assert "workspace and full-1 share 5 of 6 and 6 studies of test" in line and line.count("\n") == 1
-    line = project.run("xpronet", "compare", "workspace", "no-such-experiment", code=1)
-    assert "no-such-experiment: no prediction file (.jsonl)" in line and line.count("\n") == 1
+    assert "workspace and full-1 share 5 of 6 and 6 studies of test" in other and "\n" not in other
+    missing = line("workspace", "no-such-experiment")
+    assert "no-such-experiment: no prediction file (.jsonl)" in missing and "\n" not in missing

@@ -184,6 +184,37 @@ def score(
         typer.echo(markdown)
 
 
+@app.command(epilog="Example: xpronet view data/predictions/test.jsonl --out reports.html")
+def view(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(help="One or two files of reports: JSON lines {id, report}, or .csv."),
+    ],
+    prepared: Annotated[
+        Path, typer.Option(help="Folder of stage prepare; or an annotation.json, then without images.")
+    ] = Path("data/prepared"),
+    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    labels: Annotated[
+        LabelSource, typer.Option(help="Of our own predictions: the labels that they were written under.")
+    ] = LabelSource.predicted,
+    dataset: Annotated[PublishedDataset, typer.Option(help="Which cleaner.")] = PublishedDataset.iu_xray,
+    out: Annotated[Path, typer.Option(help="The page; many images go to a folder beside it.")] = Path("reports.html"),
+) -> None:
+    """Make a page of reports beside their references and images, to open in a browser, without a server."""
+    from xpronet.app.official import SETTINGS
+    from xpronet.app.view import view as make_page
+    from xpronet.data.params import ReportParams
+
+    if len(predictions) > 2:
+        raise ValueError(f"view shows one or two files of reports, got {len(predictions)}")
+    published = SETTINGS[dataset.value]
+    params = ReportParams(
+        style=dataset.value, xxxx="keep", min_count=published.min_count, max_length=published.max_length
+    )
+    studies = make_page(predictions, prepared, out, split=split.value, labels=labels.value, params=params)
+    typer.echo(f"{out}: {studies:,} studies")
+
+
 def main() -> None:
     """Run; a mistake of the user's is one line (XPRONET_DEBUG=1 shows where it was noticed)."""
     try:
