@@ -38,6 +38,19 @@ def test_a_crash_while_writing_leaves_what_was_there(tmp_path, old):
     assert not old or read_json(path) == {"old": 1}
 
 
+def test_a_file_takes_no_folder_s_place(tmp_path, monkeypatch):
+    """`xpronet compare --out data` would leave a file where the data lay."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/kept").touch()
+    with pytest.raises(ValueError, match="data: a folder, in whose place no file is written"):
+        write_json(tmp_path / "data", {})
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "/"):
+        with pytest.raises(ValueError, match=f"^{folder}: a folder"):
+            write_json(folder, {})
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "kept"]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_number_is_refused_by_its_key(tmp_path, value):
     """JSON has neither NaN nor Infinity: other programs would refuse the whole file."""

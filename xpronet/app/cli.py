@@ -116,6 +116,8 @@ def compare(
     from xpronet.app.compare import show
     from xpronet.common.files import write_json
 
+    if out.is_dir():  # known before the minutes that it takes
+        raise ValueError(f"--out {out}: a folder: name the file in it")
     result = compare_reports(
         sides,
         split=split.value,

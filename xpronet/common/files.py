@@ -63,9 +63,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` (same suffix) to write a file or folder to; it takes its place only on success.
 
     Raises:
+        ValueError: a file would take the place of a folder, whatever is in that.
         FullDisk: the disk is full; nothing of the new file is left, and the old one stays.
     """
     path = Path(path)
+    if not path.name:
+        raise ValueError(f"{path}: a folder, in whose place nothing is written: name a file")
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     with room(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +76,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         try:
             yield beside
             if path.is_dir():
+                if not beside.is_dir():
+                    raise ValueError(f"{path}: a folder, in whose place no file is written: name another, or remove it")
                 shutil.rmtree(path)
             os.replace(beside, path)
         finally:
