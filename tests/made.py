@@ -55,7 +55,14 @@ PARAMS = {
     "reports": REPORTS,
     "classifier": {"epochs": 2, "batch_size": 5},
     "model": {"d_model": 16, "d_ff": 24, "heads": 2, "layers": 1},
-    "train": {"epochs": 1, "batch_size": 6, "val_beam_size": 2, "val_max_length": 6},
+    "train": {
+        "epochs": 1,
+        "warmup_epochs": 0,
+        "freeze_epochs": 0,
+        "batch_size": 6,
+        "val_beam_size": 2,
+        "val_max_length": 6,
+    },
     "runtime": {"device": "cpu", "workers": 0, "batch_size": 4},
 }
 
