@@ -38,7 +38,8 @@ def main() -> None:
     train = np.array([study.split == "train" for study in studies])
     labels = read_labels("data/labels.csv", studies)[train]
     visual, flipped, textual = (
-        read_array(f"data/features/{name}.npy", stage="features") for name in ("visual", "flipped", "textual")
+        read_array(f"data/features/{name}.npy", rows=len(labels), stage="features")
+        for name in ("visual", "flipped", "textual")
     )
     width = visual.shape[1] + textual.shape[1]
     if published_files(params.prototype_init):

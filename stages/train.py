@@ -71,8 +71,12 @@ def main() -> None:
 
     torch.manual_seed(params.seed)
     weights = read_weights("data/prototypes.safetensors", again="`dvc repro prototypes` makes it again")
-    if set(weights) != {"prototypes"}:
-        raise ValueError("data/prototypes.safetensors holds something else: `dvc repro prototypes` makes it again")
+    wanted, found = (len(CONDITIONS), params.n_prototypes), [(name, *each.shape) for name, each in weights.items()]
+    if len(found) != 1 or found[0][:-1] != ("prototypes", *wanted):
+        raise ValueError(
+            f"data/prototypes.safetensors holds something else than prototypes of {wanted[0]} observations x "
+            f"{wanted[1]}: `dvc repro -f prototypes` makes it again"
+        )
     prototypes = weights["prototypes"]  # (K, N^p, D)
     model = build(params, len(vocabulary), prototypes)
     card = checkpoint.ModelCard(

@@ -132,7 +132,7 @@ def test_the_command_prints_a_table_and_writes_the_same_as_json(found, jar, monk
 def test_the_json_takes_no_folder_s_place():
     """Said before the minutes that a comparison takes."""
     done = CliRunner().invoke(app, ["compare", "poor.jsonl", "good.jsonl", "--out", "data"])
-    assert str(done.exception) == "--out data: a folder: name the file in it"
+    assert str(done.exception) == "data: a folder: name the file in it"
     assert Path("data/prepared/annotation.json").is_file()
 
 

@@ -66,6 +66,14 @@ def test_separate_needs_an_even_number():
         matrix(n_prototypes=5, flips="separate")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_one_line(value):
+    visual, flipped, textual, labels = features()
+    textual[5, 1] = value
+    with pytest.raises(ValueError, match="^data/features: some are no numbers; `dvc repro -f features`[^\n]*$"):
+        prototype_matrix(visual, flipped, textual, labels, conditions=NAMES, n_prototypes=4, flips="joint", seed=1)
+
+
 def clouds(n, width=6, seed=0):
     """Features of n studies around 5 centres, one label for all and one for a third."""
     random = np.random.default_rng(seed)

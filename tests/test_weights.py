@@ -139,9 +139,40 @@ def test_a_broken_file_of_a_stage_names_the_stage_that_makes_it(made, path, stag
 
 
 def test_another_file_in_the_place_of_the_prototypes(made):
-    save_file(STATE, "data/prototypes.safetensors")
-    with pytest.raises(ValueError, match="prototypes.safetensors holds something else: `dvc repro prototypes`"):
-        made.run("train")
+    """Of another n_prototypes it would train, as if nothing were."""
+    for tensors in (STATE, *({"prototypes": torch.zeros(shape)} for shape in ((28, 520), (13, 2, 520), (14, 5, 520)))):
+        save_file(tensors, "data/prototypes.safetensors")
+        with pytest.raises(ValueError, match="something else than prototypes of 14 .* x 2: `dvc repro -f prototypes`"):
+            made.run("train")
+
+
+def of_other_studies(features: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "more": np.concatenate([features, features]),
+        "fewer": features[:5],
+        "a row": features[0],
+        "text": features.astype(str),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [("visual", "prototypes"), ("textual", "prototypes"), ("held_out", "evaluate")]
+)
+def test_features_of_other_studies_are_refused(made, name, stage):
+    """Longer ones would be taken: row by row they would be another study's."""
+    path = Path(f"data/features/{name}.npy")
+    features = np.load(path)
+    for found in of_other_studies(features).values():
+        np.save(path, found)
+        line = rf"^{path}: \S+ of shape .*, expected float32 of {len(features)} studies: .*`dvc repro -f features`"
+        with pytest.raises(ValueError, match=line):
+            made.run(stage)
+
+
+def test_features_of_two_networks_are_refused(made):
+    np.save("data/features/held_out.npy", np.load("data/features/held_out.npy")[:, :9])
+    with pytest.raises(ValueError, match="^data/features: visual.npy and held_out.npy are of different networks"):
+        made.run("evaluate")
 
 
 def test_fewer_predictions_than_studies_name_the_stage(made):
@@ -156,8 +187,8 @@ def test_fewer_predictions_than_studies_name_the_stage(made):
 
 def test_arrays_are_mapped(tmp_path):
     np.save(tmp_path / "a.npy", np.eye(3, dtype=np.float32))
-    assert isinstance(read_array(tmp_path / "a.npy", stage="features"), np.memmap)
+    assert isinstance(read_array(tmp_path / "a.npy", rows=3, stage="features"), np.memmap)
     shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
     save_file(STATE, tmp_path / "b.npy")
     with pytest.raises(ValueError, match="no whole array"):
-        read_array(tmp_path / "b.npy", stage="features")
+        read_array(tmp_path / "b.npy", rows=3, stage="features")

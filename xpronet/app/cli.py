@@ -116,8 +116,7 @@ def compare(
     from xpronet.app.compare import show
     from xpronet.common.files import write_json
 
-    if out.is_dir():  # known before the minutes that it takes
-        raise ValueError(f"--out {out}: a folder: name the file in it")
+    refuse_folders(out)
     result = compare_reports(
         sides,
         split=split.value,
@@ -158,6 +157,7 @@ def score(
     from xpronet.data.params import ReportParams
     from xpronet.labels.params import LabelParams
 
+    refuse_folders(out, markdown)
     published = SETTINGS[dataset.value]
     result = scoring.score(
         reports,
@@ -209,12 +209,20 @@ def view(
 
     if len(predictions) > 2:
         raise ValueError(f"view shows one or two files of reports, got {len(predictions)}")
+    refuse_folders(out)
     published = SETTINGS[dataset.value]
     params = ReportParams(
         style=dataset.value, xxxx="keep", min_count=published.min_count, max_length=published.max_length
     )
     studies = make_page(predictions, prepared, out, split=split.value, labels=labels.value, params=params)
     typer.echo(f"{out}: {studies:,} studies")
+
+
+def refuse_folders(*files: Path | None) -> None:
+    """Raise ValueError, one line, where a folder is named for a file, before the minutes that scoring takes."""
+    for file in filter(None, files):
+        if file.is_dir():
+            raise ValueError(f"{file}: a folder: name the file in it")
 
 
 def main() -> None:

@@ -10,14 +10,15 @@ import numpy as np
 from xpronet.common.files import FullDisk, replacing, reserve, room
 
 
-def read_array(path: str | Path, *, stage: str) -> np.ndarray:
-    """A `.npy` file, memory-mapped.
+def read_array(path: str | Path, *, rows: int, stage: str) -> np.ndarray:
+    """A `.npy` file, memory-mapped: (rows, any width) float32.
 
     Raises:
-        ValueError: no such file, or cut or something else: the line names the stage that makes it again.
+        ValueError: no such file, or cut or something else, or of other studies: the line names the stage that makes it
+            again.
     """
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        found = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; `dvc repro {stage}` makes it") from None
     except (ValueError, EOFError, OSError, OverflowError, SyntaxError):
@@ -25,6 +26,12 @@ def read_array(path: str | Path, *, stage: str) -> np.ndarray:
         raise ValueError(
             f"{path}: no whole array in its {size:,} bytes: cut, or another file; `dvc repro {stage}` makes it again"
         ) from None
+    if found.dtype != np.float32 or found.ndim != 2 or len(found) != rows or not found.shape[1]:
+        raise ValueError(
+            f"{path}: {found.dtype} of shape {found.shape}, expected float32 of {rows} studies: another file, or of "
+            f"other studies; `dvc repro -f {stage}` makes it again"
+        )
+    return found
 
 
 class Pieces:

@@ -29,10 +29,16 @@ def of_folder(
     """
     train = reports["train"], read_labels(Path(folder, "labels.csv"), of_split(studies, "train"))
     constant = best_constant(reports["train"], reports["val"])
-    features, held_out = (
-        read_array(Path(folder, f"features/{name}.npy"), stage="features") for name in ("visual", "held_out")
-    )
     of_held_out = np.array([study.split for study in studies if study.split != "train"])
+    features, held_out = (
+        read_array(Path(folder, f"features/{name}.npy"), rows=rows, stage="features")
+        for name, rows in (("visual", len(reports["train"])), ("held_out", len(of_held_out)))
+    )
+    if features.shape[1] != held_out.shape[1]:
+        raise ValueError(
+            f"{folder}/features: visual.npy and held_out.npy are of different networks; `dvc repro -f features` makes "
+            "them again"
+        )
 
     def look_up(split: str, predicted: np.ndarray) -> dict[str, list[str]]:
         nearest = image_neighbours(features, held_out[of_held_out == split])

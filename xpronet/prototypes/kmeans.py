@@ -65,6 +65,9 @@ def prototype_matrix(
             memory-mapped: what is held of them does not grow with N.
         flips: `joint` clusters both orientations together; `separate` gives each half of the clusters, flipped first,
             as the published matrix (row 14).
+
+    Raises:
+        ValueError: `separate` with an odd number of prototypes, or features that are no numbers.
     """
     if flips == "separate" and n_prototypes % 2:
         raise ValueError(f"features.flips: separate needs an even n_prototypes, got {n_prototypes}")
@@ -94,6 +97,8 @@ def prototype_matrix(
 def _moments(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (D,) float64 of all rows, in two passes."""
     mean = sum(batch.sum(axis=0, dtype=np.float64) for batch in rows.batches()) / len(rows)
+    if not np.isfinite(mean).all():
+        raise ValueError("data/features: some are no numbers; `dvc repro -f features` makes them again")
     return mean, np.sqrt(sum(((batch - mean) ** 2).sum(axis=0) for batch in rows.batches()) / len(rows))
 
 
