@@ -5,7 +5,7 @@
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -99,14 +99,36 @@ def main() -> None:
 
 def predictions(split: str, studies: Sequence[Study]) -> dict[str, dict]:
     path, again = f"data/predictions/{split}.jsonl", "`dvc repro generate` makes it again"
+
+    def records() -> Iterator[tuple[int, str, dict]]:
+        for line, record in json_lines(read_text(path), path):
+            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                raise ValueError(f"{path}: line {line}: not a study with an id")
+            yield line, record["id"], record
+
     try:
-        found = keyed(path, ((line, record["id"], record) for line, record in json_lines(read_text(path), path)))
+        found = keyed(path, records())
     except ValueError as error:
         raise ValueError(f"{error}; {again}") from None
     missing = [study.id for study in studies if study.id not in found]
     if missing:
         raise ValueError(f"{path}: no report for {len(missing)} of {len(studies)} studies, {missing[0]} first; {again}")
+    wrong = [study.id for study in studies if not whole(found[study.id])]
+    if wrong:
+        raise ValueError(f"{path}: {wrong[0]}: no reports under the three kinds of labels, with their numbers; {again}")
     return found
+
+
+def whole(record: dict) -> bool:
+    """Whether a study has what stage generate writes of it."""
+    sources = [record.get(source) for source in SOURCES]
+    return (
+        type(record.get("own_tokens")) is int
+        and record["own_tokens"] > 0
+        and all(isinstance(source, dict) for source in sources)
+        and all(isinstance(source.get("report"), str) for source in sources)
+        and all(isinstance(source.get("own_log_prob"), int | float) for source in sources)
+    )
 
 
 def write_per_study(path: str, studies: Sequence[Study], table: statistics.Table) -> None:

@@ -1,6 +1,7 @@
 """A file that is no checkpoint is told what it looks like, in one line, and never how to run what is in it."""
 
 import io
+import json
 import os
 import pickle
 import shutil
@@ -182,6 +183,35 @@ def test_fewer_predictions_than_studies_name_the_stage(made):
         made.run("evaluate")
     Path("data/predictions/val.jsonl").write_text('{"id": "val-0", "pre')
     with pytest.raises(ValueError, match=r"val\.jsonl: line 1: not JSON: .*; `dvc repro generate` makes it again"):
+        made.run("evaluate")
+
+
+PREDICTED = {"report": "clear .", "log_prob": -1.0, "own_log_prob": -3.0}
+PREDICTION = {"own_tokens": 9, "predicted": PREDICTED, "reference": PREDICTED, "none": PREDICTED}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"own_tokens": 0}, {"own_tokens": None}, {"predicted": None}, {"none": ["clear ."]}),
+        *({"reference": {**PREDICTED, "report": None}}, {"predicted": {**PREDICTED, "own_log_prob": "x"}}),
+    ],
+)
+def test_predictions_of_another_form_name_the_stage(made, wrong):
+    Path("data/predictions").mkdir()
+    records = [{"id": id, **PREDICTION, **(wrong if id == "val-3" else {})} for id in made.ids("val")]
+    Path("data/predictions/val.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    with pytest.raises(
+        ValueError, match=r"val\.jsonl: val-3: no reports under .*; `dvc repro generate` makes it again"
+    ):
+        made.run("evaluate")
+
+
+@pytest.mark.parametrize("line", ['["val-0", "clear ."]', "null", '{"report": "clear ."}', '{"id": ["val-0"]}'])
+def test_predictions_without_ids_name_the_line(made, line):
+    Path("data/predictions").mkdir()
+    Path("data/predictions/val.jsonl").write_text(f'{{"id": "val-0"}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"val\.jsonl: line 2: not a study with an id; `dvc repro generate`"):
         made.run("evaluate")
 
 
