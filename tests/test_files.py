@@ -144,9 +144,41 @@ def test_a_key_has_one_value():
         keyed("t.csv", [(2, "a", 1), (3, "b", 2), (4, "a", 1), (5, "a", 2)])
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000])
+def test_json_that_is_nested_beyond_reason_is_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match="a.json: lists or objects within each other, beyond reason$"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ValueError, match="^a: line 2: lists or objects within each other"):
+        list(json_lines(f"1\n{content}", "a"))
+
+
+def test_json_with_half_a_character_is_one_line(tmp_path):
+    """It could be read and scored, and not be written again: the error of that names neither file nor place."""
+    (tmp_path / "a.json").write_text(r'{"id": "x\uD83D"}')
+    with pytest.raises(ValueError, match=r"a.json: half of a character, \\ud83d, without its other half"):
+        read_json(tmp_path / "a.json")
+    assert parse_json(r'["\ud83d\ude00", "\\ud800"]') == ["\U0001f600", "\\ud800"]
+
+
+def test_a_folder_in_a_file_s_place_is_called_so(tmp_path):
+    with pytest.raises(ValueError, match=f"^{tmp_path}: a folder: name the file in it$"):
+        read_json(tmp_path)
+
+
+def test_a_quote_that_nothing_closes_swallows_no_rows(tmp_path):
+    """The rest of the table would be the text of one cell."""
+    for rows in ('1,"fine\n2,large heart\n3,effusion\n', '1,"fine" heart\n2,large\n'):
+        (tmp_path / "a.csv").write_text(f"id,findings\n{rows}")
+        with pytest.raises(ValueError, match="a.csv: not a whole table: "):
+            list(read_table(tmp_path / "a.csv", ["id", "findings"]))
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
+        ("id;x\nA;1\n", "no column id, x: its first line is 'id;x', without commas"),
+        ("id\tx\nA\t1\n", r"no column id, x: its first line is 'id\\tx', without commas"),
         ("id,x,x\nA,1,2\n", "twice the column x"),
         ("id,y\nA,1\n", "no column x"),
         ("id,x,y\nA,1\n", "line 2: more or fewer cells than the 3 columns"),

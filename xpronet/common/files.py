@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 TEXT = "utf-8-sig"  # how users' files are read: Windows' programs begin them with a byte order mark
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -116,6 +117,8 @@ def read_text(path: str | Path) -> str:
         return Path(path).read_text(encoding=TEXT)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a folder: name the file in it") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not text in UTF-8: {error}") from None
 
@@ -132,8 +135,18 @@ def read_json(path: str | Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Raise ValueError, one line, where the text is not JSON (JSONDecodeError) or says two things under one key."""
-    return json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, text))
+    """Raise ValueError, one line, where the text is not JSON (JSONDecodeError) or says two things under one key.
+
+    Or where it is nested beyond reason, or writes half of a character (`\\ud800`), which no file could hold again.
+    """
+    try:
+        found = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, text))
+    except RecursionError:
+        raise ValueError("lists or objects within each other, beyond reason") from None
+    half = re.search(r"\\ud[89a-f]", text, re.IGNORECASE) and _SURROGATE.search(json.dumps(found, ensure_ascii=False))
+    if half:
+        raise ValueError(f"half of a character, \\u{ord(half[0]):x}, without its other half: take it out")
+    return found
 
 
 def _object(pairs: list[tuple[str, Any]], text: str) -> dict[str, Any]:
@@ -189,12 +202,13 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, 
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", newline="", encoding=TEXT) as file:
-            table = csv.DictReader(file)
+            table = csv.DictReader(file, strict=True)  # a quote that nothing closes would swallow the rest
             names = list(table.fieldnames or ())
             for count, what in ((0, "no column"), (2, "twice the column")):
                 wrong = [column for column in columns if min(names.count(column), 2) == count]
                 if wrong:
-                    raise ValueError(f"{path}: {what} {', '.join(wrong)}")
+                    alone = f": its first line is {_short(names[0])}, without commas" if len(names) == 1 else ""
+                    raise ValueError(f"{path}: {what} {', '.join(wrong)}{alone}")
             for row in table:
                 if None in row or None in row.values():
                     raise ValueError(
