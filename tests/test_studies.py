@@ -36,6 +36,11 @@ def test_reads_the_r2gen_form_and_our_own_fields(tmp_path):
         ({"image_path": ["../secret.png"]}, "leaves the image folder"),
         ({"image_path": ["/etc/passwd"]}, "leaves the image folder"),
         ({"image_path": "a.png"}, "list of relative paths"),
+        ({"image_path": ["a\0.png"]}, "image_path holds the character 0"),
+        ({"state": "drawn"}, "state must be an object whose observations are a list"),
+        ({"state": {}}, "state must be an object"),
+        ({"state": {"observations": 5}}, "state must be an object"),
+        ({"state": {"observations": [["Edema"]]}}, "state must be an object"),
         ({"split": "test"}, "says 'test' but it stands in train"),
     ],
 )

@@ -122,6 +122,8 @@ def _problems(record: Any, split: Split) -> list[str]:
     paths = record.get("image_path")
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         problems.append("image_path must be a list of relative paths")
+    elif any("\0" in path for path in paths):
+        problems.append("image_path holds the character 0, which no file's name has")
     elif not paths:
         problems.append("image_path is empty: a study needs at least one view")
     else:
@@ -130,10 +132,17 @@ def _problems(record: Any, split: Split) -> list[str]:
         ]
     if not isinstance(record.get("impression", ""), str):
         problems.append("impression must be a text")
+    if not _is_state(record.get("state")):
+        problems.append("state must be an object whose observations are a list of names, or null")
     for key in ("study_id", "subject_id"):
         if not isinstance(record.get(key, ""), str | int):
             problems.append(f"{key} must be a text or a whole number")
     return problems
+
+
+def _is_state(state: Any) -> bool:
+    observations = state.get("observations") if isinstance(state, dict) else None
+    return state is None or isinstance(observations, list) and all(isinstance(name, str) for name in observations)
 
 
 def leaves_folder(path: PurePosixPath) -> bool:
