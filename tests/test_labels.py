@@ -161,6 +161,32 @@ def test_missing_studies_and_bad_rows_are_all_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"conditions": None, "labels": {}}, "conditions: expected a list of the 14 names"),
+        ({"conditions": [*CONDITIONS[1:], 1], "labels": {}}, "conditions: expected a list of the 14 names"),
+        ({"conditions": CONDITIONS, "labels": [[0] * 14]}, "labels: expected an object of id -> 14 numbers, got list"),
+        ({"conditions": CONDITIONS, "labels": None}, "labels: expected an object of id -> 14 numbers, got NoneType"),
+        (
+            {"conditions": CONDITIONS, "labels": {**ROWS, "CXR1_IM-0001": [10**400] * 14}},
+            "study CXR1_IM-0001: expected 14 numbers",
+        ),
+    ],
+)
+def test_json_of_another_form_is_one_line(tmp_path, content, line):
+    (tmp_path / "l.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"l.json: {line}"):
+        import_classes(tmp_path / "l.json", STUDIES)
+
+
+def test_labels_of_another_dataset_are_one_line(tmp_path):
+    """Not a line for each of 200,000 studies."""
+    (tmp_path / "l.json").write_text(json.dumps({"conditions": CONDITIONS, "labels": {"other": [0] * 14}}))
+    with pytest.raises(ValueError, match=r"l.json: no labels for any of 2 studies, CXR1_IM-0001 first: .*dataset\?$"):
+        import_classes(tmp_path / "l.json", STUDIES)
+
+
+@pytest.mark.parametrize(
     "row", [1, [0, 1], [[1] + [0] * 13], np.zeros((1, 14)), dict.fromkeys(CONDITIONS, 0), "01010101010101", None]
 )
 @pytest.mark.parametrize("order", ["chexbert", "alphabetical"])

@@ -36,6 +36,10 @@ def import_classes(
         if not isinstance(content, dict) or set(content) != {"conditions", "labels"}:
             raise ValueError(f"{path}: expected an object with conditions and labels")
         conditions, rows = content["conditions"], content["labels"]
+        if not isinstance(conditions, list) or not all(isinstance(name, str) for name in conditions):
+            raise ValueError(f"{path}: conditions: expected a list of the 14 names")
+        if not isinstance(rows, dict):
+            raise ValueError(f"{path}: labels: expected an object of id -> 14 numbers, got {type(rows).__name__}")
     elif path.suffix in (".pickle", ".pkl"):
         conditions, rows = ORDERS[order], _read_pickle(path)
     else:

@@ -71,12 +71,17 @@ def of_studies(
             continue
         try:
             numbers = np.asarray(list(row), dtype=np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             numbers = np.zeros(0)
         if isinstance(row, str) or numbers.shape != (len(CONDITIONS),):
             problems.append(f"study {study.id}: expected {len(CONDITIONS)} numbers, got {row!r}")
             continue
         values[position] = numbers[columns]
+    missing = [problem for problem in problems if problem.startswith("no labels for")]
+    if len(missing) == len(studies) > 1:
+        raise ValueError(
+            f"{path}: no labels for any of {len(studies)} studies, {studies[0].id} first: is it of this dataset?"
+        )
     raise_all(path, problems)
     if found:
         logger.info(
