@@ -90,6 +90,7 @@ def test_every_bad_report_is_named_at_once(tmp_path):
             "html.xml": "<html/>",
             "bomb.xml": '<!DOCTYPE x [<!ENTITY a "aaaa">]>' + xml("CXR9"),
             "long.xml": xml("CXR10", findings="a" * 2**20),
+            "words.xml": f'<?xml version="1.0" encoding="x-none"?>{xml("CXR12")}',
             "climbs.xml": xml("CXR11", images=("../../etc/passwd",)),
             "link.xml": link,
             "readme.txt": "not a report",
@@ -98,13 +99,14 @@ def test_every_bad_report_is_named_at_once(tmp_path):
     with pytest.raises(ValueError) as error:
         read_reports(path)
     lines = str(error.value).splitlines()
-    assert "7 problems" in lines[0]
+    assert "8 problems" in lines[0]
     for name, reason in {
         "again.xml": "CXR7 stands in good.xml too",
         "cut.xml": "",
         "html.xml": "not an Open-i report",
         "bomb.xml": "declares entities",
         "long.xml": "larger than",
+        "words.xml": "unknown encoding",
         "climbs.xml": "are no file names",
         "link.xml": "a link or device",
     }.items():

@@ -137,6 +137,30 @@ def test_reports_from_the_archive(tree, tmp_path):
         read_studies(split, tree.files, tmp_path / "cut.zip", views="each")
 
 
+def test_reports_that_are_neither_a_folder_nor_an_archive(tree):
+    """Looked for below a file, each of 227,835 reports would have a line."""
+    split = tree.write()
+    for wrong in (split, split.with_name("nowhere")):
+        with pytest.raises(ValueError, match=f"^mimic.reports: {wrong} is neither the folder `files` nor a .zip"):
+            read_studies(split, tree.files, wrong, views="each")
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 1), (6, 0x20), (8, 99), (4, 99)])
+def test_an_archive_that_cannot_be_read_is_a_line(tree, tmp_path, place, value):
+    """Encrypted, patched, of an unknown compression, of a version to come: zipfile has errors of other classes."""
+    split, path = tree.write(), tmp_path / "REPORTS.ZIP"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("files/p10/p10000001/s50000001.txt", FINDINGS)
+    content = bytearray(path.read_bytes())
+    for start in (0, content.find(b"PK\1\2") + 2):  # of the member, and of its row in the directory
+        content[start + place] = value
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"REPORTS\.ZIP: (not a whole|p10/p10000001/s50000001.txt: broken in the) arch"
+    ):
+        read_studies(split, tree.files, path, views="each")
+
+
 def test_malformed_rows_are_all_named(tree):
     """A path is made of the ids, so an id is digits and nothing else."""
     tree.rows[1]["subject_id"] = "../../etc"
@@ -181,8 +205,9 @@ def test_missing_tables_images_and_reports_are_a_line_each(tree, tmp_path):
         read_studies(tmp_path / "none.csv", tree.files, views="each")
     with pytest.raises(ValueError, match=r"none of the first images is there, like p10/p10000001/s50000001/"):
         read_studies(split, tmp_path / "nowhere", tree.files, views="each")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="none of 8 images has a report with findings"):
-        read_studies(split, tree.files, tmp_path / "nowhere", views="each")
+        read_studies(split, tree.files, tmp_path / "empty", views="each")
     split.with_name("mimic-cxr-2.0.0-metadata.csv.gz").write_bytes(b"\x1f\x8bgarbage")
     with pytest.raises(ValueError, match=r"metadata\.csv\.gz: not a whole table"):
         read_studies(split, tree.files, views="each", positions=["PA"])

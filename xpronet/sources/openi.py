@@ -54,7 +54,7 @@ def read_reports(path: str | Path) -> list[Report]:
     for name, content in _members(path, problems):
         try:
             report = _parse(content)
-        except (ValueError, ElementTree.ParseError) as error:
+        except (ValueError, LookupError, ElementTree.ParseError) as error:  # LookupError: of an unknown encoding
             problems.append(f"{name}: {error}")
             continue
         if report.patient in seen:

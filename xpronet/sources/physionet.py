@@ -151,7 +151,9 @@ def _suffix(images: Path, rows: Sequence[dict[str, str]]) -> str:
 
 def _reader(reports: Path) -> Callable[[str], str]:
     """p10/p10000032/s50414267.txt -> its text, from a folder or an archive."""
-    if reports.suffix != ".zip":
+    if reports.suffix.lower() != ".zip":
+        if not reports.is_dir():
+            raise ValueError(f"mimic.reports: {reports} is neither the folder `files` nor a .zip of the reports")
 
         def from_folder(name: str) -> str:
             return (reports / name).read_bytes().decode(TEXT)
@@ -159,7 +161,7 @@ def _reader(reports: Path) -> Callable[[str], str]:
         return from_folder
     try:
         archive = zipfile.ZipFile(reports)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise ValueError(f"{reports}: not a whole archive: {error}") from None
     members = {}
     for info in archive.infolist():
@@ -172,7 +174,7 @@ def _reader(reports: Path) -> Callable[[str], str]:
             raise ValueError(f"larger than {LARGEST_REPORT} bytes")
         try:
             return archive.read(members[name]).decode(TEXT)
-        except (zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"broken in the archive: {error}") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted, and others
+            raise ValueError(f"broken in the archive: {str(error) or 'cut'}") from None
 
     return from_archive
