@@ -53,6 +53,8 @@ def read_images(params: Params, studies: list[Study]) -> packing.Reader:
     if archives.is_archive(folder):
         archives.extract(folder, {path for study in studies for path in study.image_path}, EXTRACTED)
         folder = EXTRACTED
+    if not folder.is_dir():
+        raise ValueError(f"images.folder: {folder} is neither a folder nor one of {', '.join(archives.SUFFIXES)}")
     return packing.Folder(folder)
 
 

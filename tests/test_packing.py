@@ -108,6 +108,14 @@ def test_every_broken_image_is_named_and_no_pack_is_left(folder, tmp_path, worke
     assert not (tmp_path / "o/images.u8").exists()
 
 
+def test_a_wrong_folder_is_one_line_and_not_one_for_each_image(folder, tmp_path):
+    for broken in ("fail", "drop"):
+        with pytest.raises(
+            ValueError, match=r"^images: none of \d+ can be read: is images.folder right\? The first: .*$"
+        ):
+            pack(tmp_path, tmp_path / "o", broken=broken)
+
+
 def test_broken_images_are_dropped_by_parameter(folder, tmp_path):
     """With their study where it has no other; what is left is packed as if they had never been there."""
     break_some(folder)

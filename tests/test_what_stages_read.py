@@ -55,6 +55,16 @@ def test_a_split_without_a_study_is_refused_before_any_work(made, split):
         made.run("prepare", dataset="iu_xray", source="a.json", images=images)
 
 
+@pytest.mark.parametrize("name", ["none", "images.zip", "a.json"])
+def test_images_that_are_neither_a_folder_nor_an_archive(made, name):
+    """Looked for below a file, each of them would have a line."""
+    shutil.copy("data/prepared/annotation.json", "a.json")
+    Path("images.zip").write_bytes(b"PK")
+    images = {**PARAMS["images"], "folder": name, "broken": "fail"}
+    with pytest.raises(ValueError, match=f"^images.folder: {name} is neither a folder nor one of .tar, .tgz, .tar.gz$"):
+        made.run("prepare", dataset="iu_xray", source="a.json", images=images)
+
+
 def test_filters_that_empty_a_split_are_named():
     with pytest.raises(
         ValueError, match=r"^x: no study in val and test: .* or leave out fewer \(no x: 2; one image: 3\)$"

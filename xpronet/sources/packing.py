@@ -151,6 +151,8 @@ def pack_studies(
                 without.update(range(start, start + len(rows)))
             start += len(rows)
         lines = [line for _, line in problems]
+        if len(lines) == len(views) > 1:
+            raise ValueError(f"images: none of {len(views)} can be read: is images.folder right? The first: {lines[0]}")
         if broken == "fail":
             raise_all("images", lines)
         for lost in {study.split: None for study in studies if not of_split(kept, study.split)}:
