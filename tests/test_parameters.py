@@ -33,6 +33,25 @@ def test_a_key_stands_once(tmp_path, text):
         load_yaml(tmp_path / "p.yaml")
 
 
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("2024-13-45", "line 2: '2024-13-45' is no timestamp"),
+        ("!!int abc", "line 2: 'abc' is no int"),
+        ("!!bool abc", "line 2: 'abc' is no bool"),
+        ("!!timestamp abc", "line 2: 'abc' is no timestamp"),
+        ("9" * 5000, "line 2: '9999"),
+        ("[" * 10_000, "lists or groups within each other, beyond reason"),
+    ],
+)
+def test_what_yaml_takes_for_a_number_or_a_date_and_is_none(tmp_path, value, line):
+    """A folder may well be called so; PyYAML's errors of these name neither file nor line."""
+    (tmp_path / "p.yaml").write_text(f"seed: 1\nsource: {value}\n")
+    with pytest.raises(ValueError, match=f"p.yaml: not YAML: {line}") as error:
+        load_yaml(tmp_path / "p.yaml")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
 @pytest.mark.parametrize("name", ["phantom", "iu_xray", "mimic_cxr"])
 def test_presets_are_valid(name):
     assert validate(Params, preset(name)).dataset == name

@@ -82,6 +82,13 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.YAMLError(f"{key.value} stands in lines {lines[0]} and {lines[1]}: keep one")
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError):  # PyYAML's own of 2024-13-45, !!int x, !!bool x, !!timestamp x
+            line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise yaml.YAMLError(f"line {line}: {node.value!r:.60} is no {kind}: quote what is a text") from None
+
 
 def load_yaml(path: Path = FILE) -> dict[str, Any]:
     """Raise ValueError, one line, where the file is missing or holds no keys and values."""
@@ -89,6 +96,8 @@ def load_yaml(path: Path = FILE) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding=TEXT), _Loader)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run this in the project's folder, or copy one from presets/") from None
+    except RecursionError:
+        raise ValueError(f"{path}: not YAML: lists or groups within each other, beyond reason") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
