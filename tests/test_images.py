@@ -175,3 +175,12 @@ def test_a_broken_image_is_one_clear_line(tmp_path, name, message):
         read_image(folder / f"{name}.png")
     assert f"{name}.png" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [(30_000, 2), (1, 21)])
+def test_a_strip_is_no_radiograph(tmp_path, size):
+    """By its shorter side it would be packed as 256 x 3,840,000 pixels, and the process killed."""
+    path = tmp_path / "strip.png"
+    Image.new("L", size, 7).save(path)
+    with pytest.raises(ValueError, match=rf"strip.png: {size[1]} x {size[0]} pixels: no radiograph is so narrow$"):
+        read_image(path)

@@ -8,6 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from xpronet.sources.dicom import is_dicom, read_dicom
 
+NARROWEST = 20  # times that a picture may be as long as it is wide: packed by its shorter side it would be gigabytes
 DEPTHS = (8, 10, 12, 14, 16)  # bits of the values that detectors give
 
 
@@ -36,6 +37,9 @@ def decode(path: str | Path) -> Picture:
         picture = Picture(read_dicom(path)) if is_dicom(Path(path)) else _read_picture(path)
         if not picture.pixels.size:
             raise ValueError("no pixels")
+        height, width = picture.pixels.shape
+        if max(height, width) > NARROWEST * min(height, width):
+            raise ValueError(f"{height} x {width} pixels: no radiograph is so narrow")
         return picture
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image") from None
