@@ -130,8 +130,15 @@ def test_parts_that_are_missing_or_empty_change_nothing(tmp_path, tags, expected
         ({"RescaleSlope": "0", "RescaleIntercept": "5"}, "RescaleSlope 0 makes all pixels the same"),
         ({"WindowCenter": "5", "WindowWidth": "0"}, "WindowWidth 0 is too small"),
         ({"WindowCenter": "5", "WindowWidth": "9", "VOILUTFunction": "LOG"}, "VOILUTFunction LOG is none of"),
+        ({"WindowCenter": "nan", "WindowWidth": "9"}, "WindowCenter nan is no number"),
+        ({"WindowCenter": "5", "WindowWidth": "1e999"}, "WindowWidth 1e999 is no number"),
+        ({"RescaleSlope": "nan"}, "RescaleSlope nan is no number"),
+        ({"RescaleIntercept": "-inf"}, "RescaleIntercept -inf is no number"),
+        ({"WindowCenter": "99999", "WindowWidth": "9"}, "what it says of slope, window .* makes all pixels the same"),
+        ({"RescaleSlope": "1e-300"}, "what it says of slope, window .* makes all pixels the same"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
 def test_a_transform_that_shows_nothing_is_a_line(tmp_path, tags, message):
     with pytest.raises(ValueError, match=f"a.dcm: {message}"):
         read_image(save(tmp_path / "a.dcm", ramp(), **tags))

@@ -4,6 +4,7 @@ Stored values go through the modality transform (a look-up table or slope and in
 table before a window, the first of several), and the polarity of the photometric interpretation. Padding is black.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -94,8 +95,11 @@ def _shown(stored: np.ndarray, data: Any) -> np.ndarray:
     # PresentationLUTShape INVERSE goes with MONOCHROME1 in the standard: it says the same, not twice.
     if data.PhotometricInterpretation == "MONOCHROME1" or data.get("PresentationLUTShape") == "INVERSE":
         shown = 1 - shown
+    shown = np.rint(shown * 255)
+    if (~padding).any() and np.ptp(stored[~padding]) and not np.ptp(shown[~padding]):
+        raise ValueError("what it says of slope, window or look-up tables makes all pixels the same")
     shown[padding] = 0
-    return np.rint(shown * 255).astype(np.uint8)
+    return shown.astype(np.uint8)
 
 
 def _rescaled(stored: np.ndarray, data: Any) -> np.ndarray:
@@ -136,13 +140,17 @@ def _table(item: Any, data: Any) -> tuple[Callable[[np.ndarray], np.ndarray], in
 
 
 def _first(data: Any, name: str) -> float | None:
-    """The first value of an element; None where it is absent or empty."""
+    """The first value of an element; None where it is absent or empty. ValueError where it is no finite number."""
     from pydicom.multival import MultiValue
 
     value = data.get(name)
     if isinstance(value, MultiValue):
         value = value[0] if value else None
-    return None if value in (None, "") else float(value)
+    if value in (None, ""):
+        return None
+    if not math.isfinite(float(value)):
+        raise ValueError(f"{name} {value} is no number")
+    return float(value)
 
 
 def _padding(stored: np.ndarray, data: Any) -> np.ndarray:
