@@ -226,6 +226,28 @@ def test_text_alone_can_be_examined(tmp_path, pictures):
     assert "is not there yet" in done.output and "no packed images" in done.output
 
 
+def test_an_annotation_in_this_folder_is_named_without_one(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.copy(ROOT / "presets/phantom.yaml", "params.yaml")
+    write_annotation("annotation.json", healthy())
+    done = CliRunner().invoke(app, ["doctor", "annotation.json"])
+    assert done.exit_code == 0, done.output
+    assert "../labels.csv is not there yet" in done.output
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"left_out": [1]}', '{"left_out": {}, "broken_images": 5}'])
+def test_another_file_in_the_place_of_prepare_s(tmp_path, pictures, monkeypatch, content):
+    (tmp_path / "data").mkdir()
+    dataset(tmp_path / "data", pictures, healthy())
+    report = tmp_path / "metrics/details/prepare.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(content)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["doctor", "--params", "data/params.yaml"])
+    assert str(done.exception).startswith("metrics/details/prepare.json: not what stage prepare writes; `dvc repro -f")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,5 +1,6 @@
 """One page on a prepared dataset before anyone trains on it: what it holds, what is odd, what that means for scores."""
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -79,7 +80,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     if labels is not None and not labels.is_file():
         raise ValueError(f"--labels {labels}: no such file; without the option it is labels.csv beside the folder")
     if labels is None:
-        labels = annotation.parent.with_name("labels.csv")
+        labels = Path(os.path.normpath(annotation.parent / "../labels.csv"))
     if labels.is_file():
         try:
             examine_labels(page, studies, read_labels(labels, studies), keys.n_prototypes)
@@ -100,12 +101,18 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     report = Path("metrics/details/prepare.json")
     if prepared == PREPARED and report.is_file():
         details = read_json(report)
-        if "broken_images" in details:
-            ids = [line.removeprefix("study ").partition(":")[0] for line in details["broken_images"]]
+        try:
+            ids = [line.removeprefix("study ").partition(":")[0] for line in details.get("broken_images", ())]
+            left_out = list(details["left_out"].items())
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError(
+                f"{report}: not what stage prepare writes; `dvc repro -f prepare` makes it again"
+            ) from None
+        if ids:
             page.say(
                 "warns", f"prepare left out {_count(ids, 'image')} that cannot be read", f"{report} says why of each"
             )
-        for reason, count in details["left_out"].items():
+        for reason, count in left_out:
             page.say("note", f"prepare left out {count}: {reason}")
     if lengths:
         figures.lengths(out / "lengths.png", lengths, reports.max_length)
