@@ -15,6 +15,7 @@ from safetensors.torch import save, save_file
 
 from xpronet.common.resumable import read_array
 from xpronet.common.weights import not_weights, read_weights
+from xpronet.data.pack import ImagePack
 from xpronet.encoders import text_encoders
 from xpronet.encoders.backbones import start_weights
 
@@ -137,6 +138,20 @@ def test_a_broken_file_of_a_stage_names_the_stage_that_makes_it(made, path, stag
         with pytest.raises(ValueError, match=rf"{path}: .*`dvc repro {maker}` makes it") as error:
             made.run(stage)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"resize": 40, "crop": 32}\n',
+        '{"resize": "40", "crop": 32}\n[0, 0, 0, 0, 9, 9, "x"]\n',
+        '{"resize": 40, "crop": 32}\n[-5, 0, 0, 0, 9, 9, "x"]\n',
+    ],
+)
+def test_another_index_of_images_is_one_line(made, content):
+    Path("data/prepared/images.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=r"images.jsonl: not a whole index of images; `dvc repro prepare` makes it"):
+        ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
 
 
 def test_another_file_in_the_place_of_the_prototypes(made):

@@ -40,6 +40,8 @@ class ImagePack:
             self.sizes = np.array([row[4:6] for row in rows], dtype=np.int64).reshape(-1, 2)  # (N, 2) of the originals
             self.sha256 = [row[6] for row in rows]
             size = Path(pixels_path).stat().st_size
+            if not len(rows) or type(self.resize) is not int or type(self.crop) is not int or self._rows.min() < 0:
+                raise ValueError("no image, or sizes and places that none has")
         except FileNotFoundError as error:
             raise ValueError(f"{error.filename}: no such file; {again}") from None
         except (ValueError, KeyError, TypeError, IndexError):
