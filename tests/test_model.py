@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from xpronet.common.files import read_json, write_json
 from xpronet.data.reports import Vocabulary
 from xpronet.model import checkpoint
 from xpronet.model.losses import Objective, training_losses
@@ -172,7 +173,16 @@ def test_a_study_without_a_label_is_an_error(model, batch):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"), [({"gamma": 43}, "gamma 43 must lie between 1 and 42"), ({"heads": 5}, "heads 5 must divide")]
+    ("sizes", "message"),
+    [
+        ({"gamma": 43}, "gamma 43 must lie between 1 and 42"),
+        ({"heads": 5}, "heads 5 must divide"),
+        ({"heads": 0}, "heads 0 must be a whole number from 1 up"),
+        ({"d_model": -8}, "d_model -8 must be"),
+        ({"layers": "1"}, "layers '1' must be"),
+        ({"backbone": "resnet99"}, "backbone 'resnet99' must be one of resnet18, "),
+        ({"formulation": "x"}, "formulation 'x' must be one of official, paper"),
+    ],
 )
 def test_impossible_sizes_are_named(sizes, message):
     with pytest.raises(ValueError, match=message):
@@ -193,3 +203,28 @@ def test_a_model_folder_is_all_that_generation_needs(model, batch, tmp_path):
         checkpoint.load(tmp_path / "model")
     with pytest.raises(ValueError, match="model.json: no such file"):
         checkpoint.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crop": "56"}, "crop '56' must be a whole number from 1 up"),
+        ({"beam_size": 0}, "beam_size 0 must be"),
+        ({"max_length": None}, "max_length None must be"),
+        ({"vocabulary": []}, "a vocabulary needs distinct tokens"),
+        ({"vocabulary": ["<unk>", *"abcdefghi", 1]}, "conditions and vocabulary must be texts"),
+        ({"vocabulary": ["<unk>", "a"]}, "vocabulary has 2 words, sizes.vocab_size 11"),
+        ({"conditions": list(range(14))}, "conditions and vocabulary must be texts"),
+        ({"sizes": {**dataclasses.asdict(CONFIG), "heads": 0}}, "heads 0 must be"),
+        ({"sizes": {**dataclasses.asdict(CONFIG), "n_prototypes": 1.5}}, "n_prototypes 1.5 must be"),
+        ({"sizes": {**dataclasses.asdict(CONFIG), "dropout": 2}}, "dropout probability"),
+    ],
+)
+def test_an_edited_card_is_one_line_with_the_file(model, tmp_path, wrong, message):
+    card = checkpoint.ModelCard(Vocabulary([*"abcdefghij", "<unk>"]), ("x",) * 14, "iu_xray", 56, 3, 6)
+    checkpoint.save(tmp_path / "model", model, card)
+    path = tmp_path / "model/model.json"
+    write_json(path, {**read_json(path), **wrong})
+    with pytest.raises(ValueError, match=f"model.json: not a model of this version: {message}") as error:
+        checkpoint.load(tmp_path / "model")
+    assert "\n" not in str(error.value)

@@ -115,7 +115,7 @@ def read_text(path: str | Path) -> str:
     """UTF-8, with or without the byte order mark that Windows' programs write; ValueError, one line, for others."""
     try:
         return Path(path).read_text(encoding=TEXT)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ValueError(f"{path}: a folder: name the file in it") from None

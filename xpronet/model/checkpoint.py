@@ -30,6 +30,13 @@ class ModelCard:
     beam_size: int  # of the search on validation that chose the weights
     max_length: int  # in tokens, of the same
 
+    def __post_init__(self):
+        for name in ("crop", "beam_size", "max_length"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
+        if not all(isinstance(name, str) for name in (*self.conditions, *self.vocabulary.tokens)):
+            raise ValueError("conditions and vocabulary must be texts")
+
     def check_data(self, *, crop: int, style: Style) -> None:
         """Raise ValueError where images or reports were not prepared as the model wants them."""
         problems = []
@@ -64,8 +71,17 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
         content["vocabulary"] = Vocabulary(content["vocabulary"])
         content["conditions"] = tuple(content["conditions"])
         card = ModelCard(**content)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/model.json: not a model of this version: {error}") from None
+        if len(card.vocabulary) != model.config.vocab_size:
+            raise ValueError(f"vocabulary has {len(card.vocabulary)} words, sizes.vocab_size {model.config.vocab_size}")
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+    ) as error:  # whatever PyTorch says of odd sizes
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise ValueError(f"{folder}/model.json: not a model of this version: {reason}") from None
     again = "`dvc repro train` or `xpronet import-official` makes the folder again"
     state = read_weights(folder / "weights.safetensors", again=again)
     load_exactly(model, state, where=folder)
@@ -140,7 +156,9 @@ def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -
         elif not _IGNORED.match(key):
             unknown[key] = tensor
     config = _sizes_of(state, gamma=gamma, heads=heads)
-    model = XProNet(config).to(state["prototypes"].dtype)
+    model, kind = XProNet(config), state["prototypes"].dtype
+    if kind.is_floating_point:
+        model.to(kind)
     load_exactly(model, state | unknown, where="published state dict", name=lambda key: published_key(key) or key)
     return model.eval()
 

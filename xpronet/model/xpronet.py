@@ -1,7 +1,7 @@
 """XProNet: patch features and words query a shared prototype matrix, and their fusion feeds a Transformer (Fig. 3)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,12 @@ class ModelConfig:
     prototype_dropout: float = 0.1
 
     def __post_init__(self):
+        for name in ("vocab_size", "d_model", "d_ff", "heads", "layers", "n_conditions", "n_prototypes", "d_prototype"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
+        for name, known in (("backbone", get_args(Backbone)), ("formulation", get_args(Formulation))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(known)}")
         if self.d_model % self.heads:
             raise ValueError(f"heads {self.heads} must divide d_model {self.d_model}")
         if self.cmpnet and not 1 <= self.gamma <= self.n_conditions * self.n_prototypes:
