@@ -158,6 +158,24 @@ def test_gamma_and_heads_must_fit(published):
         checkpoint.load_official(published, gamma=3, heads=5)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda tensor: tensor.int(),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.to("meta"),
+    ],
+)
+def test_tensors_without_a_fraction_in_each_place_are_named(published, broken):
+    """Copied, whole numbers would be prototypes of 0; the others are a traceback."""
+    key = "module.encoder_decoder.protypes"
+    with pytest.raises(
+        ValueError, match=r"encoder_decoder.protypes holds torch\.\w+ \(torch\.\w+\), expected torch.fl"
+    ):
+        checkpoint.load_official({**published, key: broken(published[key])}, gamma=3, heads=4)
+
+
 def test_published_prototypes_whole_and_in_two_parts(tmp_path):
     """Rows go by class, within a class flipped images first (row 14); MIMIC-CXR's classes are alphabetical."""
     matrix = torch.arange(14 * 4 * 3).float().view(14 * 4, 3)

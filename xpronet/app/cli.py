@@ -51,10 +51,10 @@ def import_official(
     out: Annotated[Path, typer.Argument(help="The model folder to make.")],
     annotation: Annotated[Path, typer.Option(help="The annotation.json that it was trained with: its vocabulary.")],
     dataset: Annotated[PublishedDataset, typer.Option(help="Which cleaner, thresholds and class order.")],
-    gamma: Annotated[int, typer.Option(help="Prototypes that respond to a query: no weight tells.")] = 15,
-    heads: Annotated[int, typer.Option(help="Attention heads: no weight tells.")] = 8,
+    gamma: Annotated[int, typer.Option(min=1, help="Prototypes that respond to a query: no weight tells.")] = 15,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads: no weight tells.")] = 8,
     min_count: Annotated[
-        int | None, typer.Option(help="Occurrences that make a word; 3 for iu_xray, 10 for mimic_cxr.")
+        int | None, typer.Option(min=1, help="Occurrences that make a word; 3 for iu_xray, 10 for mimic_cxr.")
     ] = None,
 ) -> None:
     """Make a model folder of a checkpoint that the published XProNet code has trained."""

@@ -191,4 +191,12 @@ def misfits(state: Mapping[str, Any], wanted: Mapping[str, Tensor], name: Callab
         elif state[key].shape != wanted[key].shape:
             found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
             problems.append(f"{name(key)} has shape {found}, expected {expected}")
+        elif not _plain(state[key], like=wanted[key]):
+            problems.append(f"{name(key)} holds {state[key].dtype} ({state[key].layout}), expected {wanted[key].dtype}")
     return problems
+
+
+def _plain(tensor: Tensor, *, like: Tensor) -> bool:
+    """Whether a tensor's numbers are there, one for each place, and fractions where those of `like` are."""
+    plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+    return plain and (tensor.is_floating_point() or not like.is_floating_point())
