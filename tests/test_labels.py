@@ -138,7 +138,7 @@ def test_a_pickle_runs_no_code(tmp_path, capsys):
     assert "owned" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"garbage", pickle.dumps([1, 2])])
+@pytest.mark.parametrize("content", [b"", b"\x80", b"garbage", pickle.dumps([1, 2]), b"\x80\x04\x8e" + b"\xff" * 8])
 def test_what_is_no_label_pickle_is_one_line(tmp_path, content):
     (tmp_path / "l.pickle").write_bytes(content)
     with pytest.raises(ValueError, match="l.pickle"):

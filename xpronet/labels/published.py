@@ -121,12 +121,29 @@ class _Whitelist(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
+# What damage raises in an unpickler, which reads a file as a program for a small machine.
+_BROKEN = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    MemoryError,
+    SystemError,
+    ArithmeticError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ImportError,
+    EOFError,
+)
+
+
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such label file")
     try:
         content = _Whitelist(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path}: not a label pickle: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a pickled dict of id -> 14 numbers, got {type(content).__name__}")
