@@ -98,6 +98,23 @@ def test_images_are_those_of_the_study(made, monkeypatch):
             assert np.abs(grey(held) - pixels).mean() < 12  # of a JPEG
 
 
+def test_nothing_but_a_page_s_own_images_makes_way_for_them(made, monkeypatch):
+    annotation = read_json("data/prepared/annotation.json")
+    lines = [json.dumps({"id": study["id"], "report": "clear ."}) for study in annotation["test"]]
+    Path("r.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr(view, "WITHIN", 1)
+    made_page("r.jsonl")
+    made_page("r.jsonl")
+    Path("page_files/mine.txt").write_text("mine")
+    done = CliRunner().invoke(app, ["view", "r.jsonl", "--out", "page.html"])
+    assert str(done.exception) == "page_files is for the page's images and holds mine.txt: name another --out"
+    assert Path("page_files/mine.txt").exists()
+    index = Path("data/prepared/images.jsonl")
+    index.write_text("".join(index.read_text().splitlines(keepends=True)[:-2]))
+    done = CliRunner().invoke(app, ["view", "r.jsonl", "--out", "other.html"])
+    assert "the pack has" in str(done.exception) and "dvc repro prepare" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

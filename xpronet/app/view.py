@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -102,16 +103,23 @@ def per_study(references: Sequence[str], reports: Sequence[str], own: np.ndarray
 
 
 def thumbnails(studies: Sequence[Study], split: str, prepared: Path, beside: Path) -> list[list[str]]:
-    """Addresses of each study's images: data, or files in `beside`, which replaces what was there."""
+    """Addresses of each study's images: data, or files in `beside`, which replaces a page's of before.
+
+    Raises:
+        ValueError: the pack lacks images, or `beside` holds anything else.
+    """
     from xpronet.data.dataset import image_positions  # PyTorch, which costs seconds
     from xpronet.data.pack import ImagePack
 
     pack = ImagePack(prepared / "images.u8", prepared / "images.jsonl")
     positions = [each for each, study in zip(image_positions(studies), studies, strict=True) if study.split == split]
-    count = sum(map(len, positions))
-    within = count <= WITHIN
-    shutil.rmtree(beside, ignore_errors=True)
+    pack.require(positions)
+    within = sum(map(len, positions)) <= WITHIN
     if not within:
+        strange = [path.name for path in beside.glob("*") if not re.fullmatch(r"\d+\.jpg", path.name)]
+        if strange:
+            raise ValueError(f"{beside} is for the page's images and holds {strange[0]}: name another --out")
+        shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
 
     def addresses() -> Iterator[str]:

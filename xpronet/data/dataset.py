@@ -74,11 +74,7 @@ class StudyDataset(Dataset):
         """
         self.pack, self.images, self.tokens, self.labels = pack, images, tokens, labels
         self.augment, self.seed, self._ids = augment, seed, ids
-        beyond = max((max(positions, default=-1) for positions in images), default=-1)
-        if beyond >= len(pack):
-            raise ValueError(
-                f"the pack has {len(pack)} images, and the studies {beyond + 1} or more: run `dvc repro prepare`"
-            )
+        pack.require(images)
 
     def __len__(self) -> int:
         return len(self.images)

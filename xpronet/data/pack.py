@@ -7,6 +7,7 @@ of the pack is bit for bit what the published transforms make of a grey original
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,14 @@ class ImagePack:
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._pixels = np.memmap(self._path, dtype=np.uint8, mode="r")
+
+    def require(self, images: Sequence[Sequence[int]]) -> None:
+        """Raise ValueError, one line, where studies, by the positions of their images, have more than the pack."""
+        beyond = max((max(positions, default=-1) for positions in images), default=-1)
+        if beyond >= len(self):
+            raise ValueError(
+                f"the pack has {len(self)} images, and the studies {beyond + 1} or more: run `dvc repro prepare`"
+            )
 
     def square(self, position: int) -> np.ndarray:
         """(crop, crop) uint8, what the model sees outside training."""
