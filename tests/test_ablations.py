@@ -185,7 +185,7 @@ def runs(tmp_path_factory) -> Path:
     splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 6
     sites = {f"s{n}": "ab"[n % 2] for n in range(len(splits))}
     studies = [
-        Study(id=id, split=split, image_path=["a.png"], report=FINDINGS[site], state={"site": site})
+        Study(id=id, split=split, image_path=["a.png"], report=FINDINGS[site], state={"observations": [], "site": site})
         for split, (id, site) in zip(splits, sites.items(), strict=True)
     ]
     for name in ("data/prepared", "data/predictions", "metrics/details"):
