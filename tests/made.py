@@ -57,6 +57,7 @@ PARAMS = {
     "model": {"d_model": 16, "d_ff": 24, "heads": 2, "layers": 1},
     "train": {
         "epochs": 1,
+        "schedule": "steps",
         "warmup_epochs": 0,
         "freeze_epochs": 0,
         "batch_size": 6,
