@@ -80,7 +80,8 @@ def doctor(
     """
     from rich.console import Console
 
-    from xpronet.app.doctor import examine, show
+    from xpronet.app.doctor import examine
+    from xpronet.app.doctor_page import show
 
     page = examine(prepared, labels, params, out)
     show(page, Console())
@@ -152,21 +153,17 @@ def score(
     from rich.console import Console
 
     from xpronet.app import score as scoring
-    from xpronet.app.official import SETTINGS
+    from xpronet.app.settings import SETTINGS
     from xpronet.common.files import replacing, write_json
-    from xpronet.data.params import ReportParams
     from xpronet.labels.params import LabelParams
 
     refuse_folders(out, markdown)
-    published = SETTINGS[dataset.value]
     result = scoring.score(
         reports,
         annotation,
         split=split.value,
         labels=labels.value,
-        params=ReportParams(
-            style=dataset.value, xxxx="keep", min_count=published.min_count, max_length=published.max_length
-        ),
+        params=SETTINGS[dataset.value].reports(dataset.value),
         labelling=LabelParams(
             labeller="chexbert" if chexbert else "rules",
             section="findings",
@@ -203,17 +200,13 @@ def view(
     out: Annotated[Path, typer.Option(help="The page; many images go to a folder beside it.")] = Path("reports.html"),
 ) -> None:
     """Make a page of reports beside their references and images, to open in a browser, without a server."""
-    from xpronet.app.official import SETTINGS
+    from xpronet.app.settings import SETTINGS
     from xpronet.app.view import view as make_page
-    from xpronet.data.params import ReportParams
 
     if len(predictions) > 2:
         raise ValueError(f"view shows one or two files of reports, got {len(predictions)}")
     refuse_folders(out)
-    published = SETTINGS[dataset.value]
-    params = ReportParams(
-        style=dataset.value, xxxx="keep", min_count=published.min_count, max_length=published.max_length
-    )
+    params = SETTINGS[dataset.value].reports(dataset.value)
     studies = make_page(predictions, prepared, out, split=split.value, labels=labels.value, params=params)
     typer.echo(f"{out}: {studies:,} studies")
 

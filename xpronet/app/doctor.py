@@ -2,31 +2,24 @@
 
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from xpronet.app.duplicates import BLANK, look, near_duplicates
+from xpronet.app.doctor_images import examine_images
+from xpronet.app.doctor_page import Page, counted
 from xpronet.common.files import read_json, write_json
 from xpronet.common.params import Count, Part, read
-from xpronet.data.dataset import image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import MANY, MARK, MOST, Vocabulary, cleaned_reports, unknown_share
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.figures import dataset as figures
-from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.plausible import FOREIGN, HEALTHY, NOTHING_TO_LEARN, english_share, healthy_share
 from xpronet.labels.table import prevalence, read_labels
 
-Level = Literal["breaks", "warns", "note", "fine"]
-EXAMPLES = 3  # studies that a finding names
 PREPARED = Path("data/prepared")  # of the pipeline in this folder
 
 
@@ -35,27 +28,6 @@ class Keys(Part):
 
     reports: ReportParams
     n_prototypes: Count
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: Level  # breaks: training or scoring would fail; warns: scores would mislead or suffer
-    what: str
-    meaning: str = ""
-
-
-@dataclass
-class Page:
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # split -> what its row says
-    prevalence: dict[str, dict[str, int]] = field(default_factory=dict)  # split -> observation -> studies
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def breaks(self) -> bool:
-        return any(finding.level == "breaks" for finding in self.findings)
-
-    def say(self, level: Level, what: str, meaning: str = "") -> None:
-        self.findings.append(Finding(level, what, meaning))
 
 
 def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Page:
@@ -110,7 +82,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
             ) from None
         if ids:
             page.say(
-                "warns", f"prepare left out {_count(ids, 'image')} that cannot be read", f"{report} says why of each"
+                "warns", f"prepare left out {counted(ids, 'image')} that cannot be read", f"{report} says why of each"
             )
         for reason, count in left_out:
             page.say("note", f"prepare left out {count}: {reason}")
@@ -156,7 +128,7 @@ def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) 
         if empty:
             page.say(
                 "breaks" if len(empty) == len(texts) else "warns",
-                f"{split}: {_count(empty, 'report')} without a word after cleaning",
+                f"{split}: {counted(empty, 'report')} without a word after cleaning",
                 "they teach the model to be silent: take them out",
             )
     unknown = page.splits.get("train", {}).get("unknown_words", 0)
@@ -201,13 +173,13 @@ def examine_patients(page: Page, studies: Sequence[Study]) -> None:
     if unknown:
         page.say(
             "note",
-            f"{_count(unknown, 'study')} without a patient",
+            f"{counted(unknown, 'study')} without a patient",
             "whether one of them is in two splits nobody can tell: give them a subject_id (docs/datasets.md)",
         )
     if shared:
         page.say(
             "warns",
-            f"{_count(shared, 'patient')} in more than one split",
+            f"{counted(shared, 'patient')} in more than one split",
             "the model has seen them before it is tested on them: scores are too high",
         )
     elif splits:
@@ -251,74 +223,6 @@ def examine_labels(page: Page, studies: Sequence[Study], labels: np.ndarray, n_p
         )
 
 
-def examine_images(page: Page, studies: Sequence[Study], pack: ImagePack) -> None:
-    """Sizes, blank pictures, and the same or nearly the same picture in several places."""
-    owner = [study for study, positions in zip(studies, image_positions(studies), strict=True) for _ in positions]
-    if len(owner) != len(pack):
-        page.say(
-            "breaks", f"the annotation has {len(owner)} images and the pack {len(pack)}", "run `dvc repro -f prepare`"
-        )
-        return
-    height, width = pack.sizes.T
-    small = np.flatnonzero(np.minimum(height, width) < pack.resize)
-    odd = np.flatnonzero(np.maximum(height, width) > 2 * np.minimum(height, width))
-    if len(small):
-        page.say(
-            "warns",
-            f"{_count([owner[i].id for i in small], 'image')} smaller than images.resize {pack.resize}",
-            "they are enlarged and hold less than others",
-        )
-    if len(odd):
-        page.say(
-            "warns",
-            f"{_count([owner[i].id for i in odd], 'image')} more than twice as long as wide",
-            "squared, they are distorted: perhaps no chest, or two views in one file",
-        )
-    hashes, deviations = look(pack)
-    blank = np.flatnonzero(deviations < BLANK)
-    if len(blank):
-        page.say(
-            "warns",
-            f"{_count([owner[i].id for i in blank], 'image')} blank",
-            "take them out: the model learns to describe nothing",
-        )
-    seen = np.flatnonzero(deviations >= BLANK)
-    places = defaultdict(list)
-    for position in seen:
-        places[pack.sha256[position]].append(owner[position])
-    _say_shared(page, "the same picture", [found for found in places.values() if len(found) > 1])
-    pairs = [(seen[a], seen[b]) for a, b in near_duplicates(hashes[seen])]
-    near = [[owner[a], owner[b]] for a, b in pairs if pack.sha256[a] != pack.sha256[b]]
-    _say_shared(page, "nearly the same picture", near)
-
-
-def _say_shared(page: Page, what: str, groups: list[list[Study]]) -> None:
-    """What pictures have several places: a list of studies per picture, a study once for each of its images in it."""
-    twice = {study.id for group in groups for study, count in _counted(group) if count > 1}
-    distinct = [[study for study, _ in _counted(group)] for group in groups]
-    across = [group for group in distinct if len({study.split for study in group}) > 1]
-    inside = [group for group in distinct if len(group) > 1 and len({study.split for study in group}) == 1]
-    meanings = (
-        (across, "in different splits", "the model is tested on what it has seen: scores are too high"),
-        (inside, "in different studies of a split", "they count twice"),
-    )
-    for found, where, meaning in meanings:
-        if found:
-            names = [" = ".join(study.id for study in group[:4]) for group in found]
-            page.say("warns", f"{what} {where}: {_count(names, 'case')}", meaning)
-    if twice:
-        meaning = "a second view that shows nothing new: leave it out"
-        page.say("warns", f"{what} twice within {_count(sorted(twice), 'study')}", meaning)
-    if not across and not inside:
-        page.say("fine", f"no two studies have {what}")
-
-
-def _counted(group: list[Study]) -> list[tuple[Study, int]]:
-    """Each study of a group once, and how often it stands there."""
-    counts = Counter(study.id for study in group)
-    return [(study, counts[id]) for id, study in {study.id: study for study in group}.items()]
-
-
 def _patient(study: Study) -> str:
     """As the annotation says, or as Open-i's ids begin; what was drawn is its own; empty where nobody knows."""
     opened = re.match(r"CXR\d+(?=_)", study.id)
@@ -327,59 +231,3 @@ def _patient(study: Study) -> str:
 
 def _range(numbers: Sequence[int]) -> str:
     return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}–{max(numbers)}"
-
-
-def _count(names: Sequence[str], what: str) -> str:
-    plurals = what.removesuffix("y") + ("ies" if what.endswith("y") else "s")
-    plural = f"{len(names):,} {plurals if len(names) > 1 else what}"
-    return f"{plural} ({', '.join(names[:EXAMPLES])}{', …' if len(names) > EXAMPLES else ''})"
-
-
-def show(page: Page, console: Console) -> None:
-    """The page in a terminal."""
-    rows = {
-        "studies": ("studies", "{:,}"),
-        "patients": ("patients", "{:,}"),
-        "images": ("images", "{:,}"),
-        "views": ("views per study", "{}"),
-        "median_tokens": ("tokens, median", "{}"),
-        "truncated": ("longer than max_length", "{:.1%}"),
-        "unknown_words": ("unknown words", "{:.2%}"),
-        "marked_reports": ("reports with XXXX", "{:.1%}"),
-        "distinct_reports": ("distinct reports", "{:.1%}"),
-        "in_train": ("found word for word in train", "{:.1%}"),
-    }
-    table = _table("Dataset", page.splits)
-    for key, (name, form) in rows.items():
-        table.add_row(name, *(form.format(row[key]) if key in row else "–" for row in page.splits.values()))
-    console.print(table)
-    if page.prevalence:
-        table = _table("\nStudies with each observation", page.prevalence)
-        for name in CONDITIONS:
-            table.add_row(name, *(f"{counts[name]:,}" for counts in page.prevalence.values()))
-        console.print(table)
-    console.print()
-    for level, mark in (
-        ("breaks", "[red]✗[/red]"),
-        ("warns", "[yellow]![/yellow]"),
-        ("note", "·"),
-        ("fine", "[green]✓[/green]"),
-    ):
-        for finding in page.findings:
-            if finding.level == level:
-                text = f"{mark} {_plain(finding.what)}" + (
-                    f"\n  → {_plain(finding.meaning)}" if finding.meaning else ""
-                )
-                console.print(text, highlight=False)
-    console.print("\n[red]Training would break.[/red]" if page.breaks else "\nTraining can start.", highlight=False)
-
-
-def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table("", title=title, title_justify="left", box=None)
-    for column in columns:
-        table.add_column(column, justify="right", min_width=8)
-    return table
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

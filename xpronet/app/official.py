@@ -1,32 +1,17 @@
 """Published checkpoints as model folders."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
+from xpronet.app.settings import SETTINGS
 from xpronet.common.weights import read_weights
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
-from xpronet.labels.conditions import CONDITIONS, Order
+from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the published code has set for a dataset (rows 19, 25 and 27)."""
-
-    min_count: int
-    max_length: int
-    order: Order
-
-
-SETTINGS = {
-    "iu_xray": Published(min_count=3, max_length=60, order="chexbert"),
-    "mimic_cxr": Published(min_count=10, max_length=100, order="alphabetical"),
-}
 
 
 def convert(
