@@ -3,6 +3,19 @@
 import numpy as np
 from torch.utils.data import Dataset
 
+from xpronet.classifier.params import ClassifierParams
+
+CLASSIFIER = ClassifierParams(
+    backbone="resnet18",
+    weights="random",
+    epochs=1,
+    batch_size=2,
+    lr=1e-3,
+    weight_decay=0.0,
+    precision="float32",
+    thresholds="each",
+)
+
 
 class Studies(Dataset):
     """Study n has pixels 50 n, the word n + 1 and the labels (N, K) it is given; the second study has two views."""

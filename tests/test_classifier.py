@@ -9,23 +9,13 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from tests.recorded import Studies
+from tests.recorded import CLASSIFIER, Studies
 from xpronet.classifier import fit, network
 from xpronet.classifier.network import StudyClassifier, predict
-from xpronet.classifier.params import ClassifierParams
 from xpronet.encoders.backbones import resnet
 
 CPU = torch.device("cpu")
-PARAMS = ClassifierParams(
-    backbone="resnet18",
-    weights="random",
-    epochs=4,
-    batch_size=2,
-    lr=1e-6,
-    weight_decay=0.25,
-    precision="float32",
-    thresholds="each",
-)
+PARAMS = CLASSIFIER.model_copy(update={"epochs": 4, "lr": 1e-6, "weight_decay": 0.25})
 TRAIN = np.repeat([[1], [1], [0], [0], [0]], 14, axis=1)  # five studies, in batches of 2, 2 and 1
 VAL = np.zeros((4, 14))
 VAL[2:, 3] = 1  # only this observation has both classes

@@ -18,11 +18,11 @@ from transformers import BertConfig, BertModel
 from stages import check
 from tests.accelerator import stand_in
 from tests.published import RECIPE
+from tests.recorded import CLASSIFIER
 from tests.test_end_to_end import MINIATURE
 from xpronet.classifier import network as classifier_network
 from xpronet.classifier.fit import fit
 from xpronet.classifier.network import predict
-from xpronet.classifier.params import ClassifierParams
 from xpronet.common import devices
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
@@ -159,25 +159,15 @@ def test_the_stand_in_computes_as_the_cpu(device):
 
 def test_the_classifier_learns_and_predicts(device, pack, tmp_path):
     """Stage classify. Saved from the device and loaded again, it predicts the same on the CPU."""
-    params = ClassifierParams(
-        backbone="resnet18",
-        weights="random",
-        epochs=1,
-        batch_size=2,
-        lr=1e-3,
-        weight_decay=0.0,
-        precision="float32",
-        thresholds="each",
-    )
     data = studies(pack, augment=True), studies(pack)
     settings = {"precision": "float32", "batch_size": 3}
-    fitted = fit(*data, params, seed=1, device=device, batch_size=3)
+    fitted = fit(*data, CLASSIFIER, seed=1, device=device, batch_size=3)
     found = predict(fitted.classifier, data[1], device=device, **settings)
     classifier_network.save(tmp_path / "classifier", fitted.classifier, fitted.thresholds)
     loaded, _ = classifier_network.load(tmp_path / "classifier")
     assert (found.shape, found.dtype) == ((4, 14), np.float32)
     np.testing.assert_allclose(found, predict(loaded, data[1], device=CPU, **settings), **CLOSE)
-    expected = fit(*data, params, seed=1, device=CPU, batch_size=3)
+    expected = fit(*data, CLASSIFIER, seed=1, device=CPU, batch_size=3)
     assert fitted.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], **AFTER_STEPS)
 
 
