@@ -39,8 +39,8 @@ def rate(epoch: float, params: TrainParams) -> float:
         return epoch / params.warmup_epochs
     if params.schedule == "steps":
         return params.lr_decay ** (epoch // params.lr_step)
-    done = (epoch - params.warmup_epochs) / max(params.epochs - params.warmup_epochs, 1e-12)
-    return (1 + math.cos(math.pi * min(done, 1))) / 2
+    done = (epoch - params.warmup_epochs) / (params.epochs - params.warmup_epochs)
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 def train(
