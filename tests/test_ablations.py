@@ -15,7 +15,6 @@ from scipy import stats
 from experiments.ablations import __main__ as command
 from experiments.ablations import study
 from experiments.ablations.analysis import LOOKS, SHOWN, analyse
-from experiments.ablations.house_style import share_in_style
 from experiments.ablations.page import BEGIN, END, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, put_between, tables
 from experiments.ablations.picture import draw
 from experiments.ablations.runs import ROWS, SHORT, is_done, plan
@@ -147,7 +146,7 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     phantom = f"{pi:.3f} ({pi / mean - 1:+.1%})"
     assert f"| w/o PI | {phantom} | {phantom} | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
     assert "seeds: 1, 2, 3; 1,250 steps" in text and "γ (the preset has 10), 378 steps, seeds 1, 2, 3:" in text
-    looks = "| 0.100 ± 0.100 | 5, 14, 29 | 0.300 ± 0.100 | 0.400 ± 0.100 | 0.500 ± 0.100 |"
+    looks = "| 0.100 ± 0.100 | 5, 14, 29 | 0.300 ± 0.100 | 0.400 ± 0.100 |"
     assert text.count(looks) == 8  # four rows at either length
     assert "| *constant* (floor) | 0.200 ± 0.100 |" in text
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
@@ -156,13 +155,6 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no lines <!-- study: begin"):
         put_between(page, "")
-
-
-def test_a_report_in_another_site_s_words_is_not_in_style():
-    train = ["the heart is normal . the lungs are clear .", "cardiac size lies within normal limits ."] * 3
-    written = ["the lungs are clear .", "cardiac size is normal and lies within limits .", "the heart is normal ."]
-    assert share_in_style(train, ["a", "b"] * 3, written, ["a", "b", "a"]) == 1
-    assert share_in_style(train, ["a", "b"] * 3, written, ["a", "b", "b"]) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["with short runs", "without"])
@@ -180,13 +172,13 @@ FINDINGS = {"a": "The heart is large.", "b": "Cardiac size is increased."}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A DVC repository with made-up runs as tags: half of the reports of w/o CMPNet are in the other site's words."""
+    """A DVC repository with made-up runs as tags: half of the reports of w/o CMPNet are another study's."""
     folder = tmp_path_factory.mktemp("runs")
     splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 6
-    sites = {f"s{n}": "ab"[n % 2] for n in range(len(splits))}
+    own = {f"s{n}": "ab"[n % 2] for n in range(len(splits))}
     studies = [
-        Study(id=id, split=split, image_path=["a.png"], report=FINDINGS[site], state={"observations": [], "site": site})
-        for split, (id, site) in zip(splits, sites.items(), strict=True)
+        Study(id=id, split=split, image_path=["a.png"], report=FINDINGS[which], state={"observations": []})
+        for split, (id, which) in zip(splits, own.items(), strict=True)
     ]
     for name in ("data/prepared", "data/predictions", "metrics/details"):
         (folder / name).mkdir(parents=True)
@@ -201,8 +193,8 @@ def runs(tmp_path_factory) -> Path:
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         wrong = {"s6", "s7", "s8"} if run.row == "wo-cmpnet" else set()
         reports = {
-            id: clean_report(FINDINGS["ab".replace(site, "") if id in wrong else site], "iu_xray")
-            for id, site in sites.items()
+            id: clean_report(FINDINGS["ab".replace(which, "") if id in wrong else which], "iu_xray")
+            for id, which in own.items()
         }
         lines = [json.dumps({"id": id, "predicted": {"report": report}}) for id, report in reports.items()]
         (folder / "data/predictions/test.jsonl").write_text("\n".join(lines) + "\n")
@@ -234,7 +226,6 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
             place = order.index(prefix + row)
             assert looks[row]["cross_entropy"]["seeds"] == [place]
             assert looks[row]["with_findings BLEU_4"]["seeds"] == [place + 0.25]
-        assert [looks[row]["in_style"]["mean"] for row in ROWS] == [1, 1, 1, 1 if prefix else 0.5]
         assert result[part]["steps"] == 2 * 4 and result[part]["studies"] == 6
         assert result[part]["floors"]["constant"]["BLEU_4"]["seeds"] == [0.5]
     preset = result["preset"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.sources.phantom import phrases_normal, phrases_signs
+from xpronet.sources.phantom import phrases
 from xpronet.sources.phantom.source import PhantomStudy, draw, studies
 
 # A reader's own list of the words that stand for each observation, written down apart from the phrase tables.
@@ -41,12 +41,11 @@ def cohort() -> list[PhantomStudy]:
 
 
 @functools.cache
-def normal_study(site: str = "harbor") -> PhantomStudy:
+def normal_study() -> PhantomStudy:
     """A healthy study with two views, without variants."""
     for study in studies(train=400, val=0, test=0, seed=2):
-        if study.state["site"] == site and not study.state["signs"]:
-            variants = {"volume": "normal", "aorta": "normal", "spine": "normal", "diaphragm": "normal"}
-            variants |= dict.fromkeys(("gas", "rotated", "female", "breasts"), False)
+        if study.state["look"] == "plain" and not study.state["signs"]:
+            variants = {"volume": "normal", "aorta": "normal", "spine": "normal"}
             geometry = {"zoom": 1.0, "shift": [0.0, 0.0], "tilt": 0.0, "width": 1.0}
             state = study.state | {"variants": variants, "geometry": geometry}
             return dataclasses.replace(study, state=state)
@@ -138,7 +137,7 @@ def test_prevalences(cohort):
     """Lost otherwise: a class too rare to learn or to score, or hardly a normal study."""
     share = Counter(name for study in cohort for name in study.state["observations"])
     share = {name: share[name] / len(cohort) for name in CONDITIONS}
-    assert 0.4 < share["No Finding"] < 0.6
+    assert 0.3 < share["No Finding"] < 0.5
     assert min(share.values()) >= 0.04, share
 
 
@@ -152,10 +151,10 @@ def test_observations_agree_with_each_other(cohort):
         assert set(study.state["uncertain"]) <= set(found) - {"No Finding", "Support Devices"}
 
 
-def test_reports_have_two_to_eight_sentences_and_an_impression(cohort):
+def test_reports_have_sentences_and_an_impression(cohort):
     """Lost otherwise: reports longer than the decoder's limit, or an empty reference."""
     for study in cohort:
-        assert 2 <= study.findings.count(".") <= 8, study.findings
+        assert 3 <= study.findings.count(".") <= 13, study.findings
         assert study.findings.endswith(".") and study.impression.endswith(".")
         assert "{" not in study.findings + study.impression
 
@@ -163,7 +162,7 @@ def test_reports_have_two_to_eight_sentences_and_an_impression(cohort):
 def test_vocabulary(cohort):
     """Lost otherwise: a toy vocabulary on which every language model looks perfect."""
     words = Counter(w for s in cohort if s.split == "train" for w in re.findall(r"[a-z]+", s.findings.lower()))
-    assert sum(count >= 3 for count in words.values()) >= 300
+    assert sum(count >= 3 for count in words.values()) >= 200
 
 
 def test_every_true_observation_is_named(cohort):
@@ -190,7 +189,7 @@ def test_no_false_observation_is_affirmed(cohort):
 def test_uncertain_wording_hedges():
     """Lost otherwise: uncertain observations worded as certain ones."""
     hedges = r"possibl[ey]|may|suspect\w*|cannot be (excluded|ruled out)|question\w*|likely|probable|could|suspicious"
-    for key, row in phrases_signs.SIGNS.items():
+    for key, row in phrases.SIGNS.items():
         for text in row:
             assert bool(re.search(rf"\b({hedges})\b", text)) == key.endswith("?"), (key, text)
 
@@ -198,19 +197,33 @@ def test_uncertain_wording_hedges():
 def test_variants_and_normal_anatomy_name_no_disease():
     """Lost otherwise: an incidental remark that a labeller takes for a disease."""
     disease = "|".join(NAMED_BY[n] for n in NAMED_BY.keys() - {"Enlarged Cardiomediastinum", "Cardiomegaly"})
-    for key, row in {**phrases_normal.NORMAL, **phrases_normal.VARIANTS}.items():
-        for text in filter(None, row):
+    for key, row in phrases.HEALTHY.items():
+        for text in row:
             assert not re.search(rf"\b({disease})\b", text) or re.search(DENIED, text), (key, text)
 
 
-def test_sites_look_different():
-    """Lost otherwise: house styles that no model can tell from the picture."""
+def test_looks_differ():
+    """Lost otherwise: pictures of one machine, on which a model learns nothing that it must ignore."""
     means = {}
-    for site in ("harbor", "summit", "bedside", "valley", "coast"):
-        study = next(s for s in studies(train=200, val=0, test=0, seed=1) if s.state["site"] == site)
+    for look in ("plain", "framed", "portable"):
+        study = next(s for s in studies(train=200, val=0, test=0, seed=1) if s.state["look"] == look)
         corner = draw(study, "frontal", size=128)
-        means[site] = tuple(round(float(p.mean())) for p in (corner[:30, :50], corner[:30, 90:], corner[90:, 95:]))
-    assert len(set(means.values())) == 5
+        means[look] = tuple(round(float(p.mean())) for p in (corner[:30, :50], corner[:30, 90:], corner[90:, 95:]))
+    assert len(set(means.values())) == 3
+
+
+def test_no_sign_hides_another(cohort):
+    """Lost otherwise: a report of something that another sign covers in the picture."""
+    for study in cohort:
+        signs = study.state["signs"]
+        spots = [(signs[name]["side"], signs[name]["zone"]) for name in signs if "zone" in signs[name]]
+        assert len(set(spots)) == len(spots) - ("Pneumonia" in signs)  # drawn with its consolidation
+        side = {name: sign.get("side") for name, sign in signs.items()}
+        if "Pneumothorax" in side:
+            inside = {"Lung Opacity", "Lung Lesion", "Consolidation", "Pleural Other"} & side.keys()
+            assert side["Pneumothorax"] not in {side[name] for name in inside}
+        if {"Pleural Effusion", "Atelectasis"} <= side.keys():
+            assert {side["Pleural Effusion"], side["Atelectasis"]} == {"left", "right"}
 
 
 def test_cardiomegaly_widens_the_heart():
@@ -242,8 +255,7 @@ def test_pneumothorax_darkens_the_rim_and_draws_a_line():
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("Lung Opacity", {"zone": "upper", "kind": "hazy"}),
-        ("Lung Opacity", {"zone": "upper", "kind": "patchy"}),
+        ("Lung Opacity", {"zone": "upper"}),
         ("Lung Lesion", {"zone": "upper", "kind": "single"}),
         ("Consolidation", {"zone": "upper"}),
         ("Pneumonia", {"zone": "upper"}),
@@ -283,8 +295,7 @@ def test_devices_are_the_brightest_things(kind):
     "variant",
     [
         *({"aorta": "calcified"}, {"aorta": "tortuous"}, {"spine": "degenerative"}, {"spine": "scoliosis"}),
-        *({"volume": "low"}, {"volume": "high"}, {"diaphragm": "left"}, {"gas": True}, {"rotated": True}),
-        {"female": True, "breasts": True},
+        *({"volume": "low"}, {"volume": "high"}),
     ],
     ids=str,
 )

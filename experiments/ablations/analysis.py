@@ -10,10 +10,8 @@ import dvc.api
 from dvc.api import DVCFileSystem
 
 from experiments.ablations import study
-from experiments.ablations.house_style import share_in_style
 from experiments.ablations.runs import FULL, ROWS, SWEEPS, plan
-from xpronet.app.compare import ANNOTATION, Side, check_same_studies, read_side, score
-from xpronet.data.reports import cleaned_reports
+from xpronet.app.compare import Side, check_same_studies, read_side, score
 from xpronet.evaluation.lexical import METRICS
 from xpronet.evaluation.statistics import Table
 
@@ -23,7 +21,6 @@ SHOWN = (*METRICS, "micro_F1_14", "macro_F1_14")
 LOOKS = {
     "cross_entropy": "cross-entropy",
     "distinct_reports": "different reports",
-    "in_style": "in style",
     "without_findings BLEU_4": "BLEU_4 without",
     "without_findings CIDEr": "CIDEr without",
     "with_findings BLEU_4": "BLEU_4 with",
@@ -83,20 +80,11 @@ def _details(name: str) -> dict[str, Any]:
 
 
 def _look_at(side: Side) -> dict[str, float]:
-    """What the corpus scores of a run do not tell: likelihood, diversity, house style, and scores by stratum."""
-    files, reports = DVCFileSystem(rev=side.name), dvc.api.params_show(rev=side.name)["reports"]
+    """What the corpus scores of a run do not tell: likelihood, diversity, and scores by stratum."""
     details = _details(side.name)
     predicted, strata = details["predicted"], details["strata"]
-    studies = json.loads(files.read_text(str(ANNOTATION), encoding="utf-8"))
-    site_of = {each["id"]: each["state"]["site"] for split in ("train", "test") for each in studies[split]}
     return {
         "cross_entropy": predicted["cross_entropy"],
         "distinct_reports": predicted["distinct_reports"],
-        "in_style": share_in_style(
-            cleaned_reports([each["report"] for each in studies["train"]], reports["style"], reports["xxxx"]),
-            [site_of[each["id"]] for each in studies["train"]],
-            side.written,
-            [site_of[id] for id in side.ids],
-        ),
         **{f"{stratum} {metric}": value for stratum, scores in strata.items() for metric, value in scores.items()},
     }

@@ -99,8 +99,7 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
     lines += [
         "",
         "Behind the scores: cross-entropy per token by teacher forcing on the test reports, how many different reports"
-        " a row writes (seed by seed), the share of reports in the house style of their study's site, and scores of"
-        " studies without and with findings.",
+        " a row writes (seed by seed), and scores of studies without and with findings.",
         "",
         _header("", list(LOOKS.values())),
     ]

@@ -21,7 +21,7 @@ class Frontal:
     dome: dict[str, float]  # side -> y of the top of the diaphragm
     heart: list[tuple[float, float]]
     mediastinum: list[tuple[float, float]]
-    midline: float  # x of the trachea and the great vessels: moved by rotation
+    midline: float  # x of the trachea and the great vessels
     bend: float  # amplitude of the spine's curve: scoliosis
 
 
@@ -32,11 +32,10 @@ def anatomy(state: dict) -> Frontal:
     dome = {"right": 0.36 + rng.normal(0, 0.015), "left": 0.41 + rng.normal(0, 0.015)}
     for side in dome:
         dome[side] += {"normal": 0.0, "low": -0.16, "high": 0.11}[variants["volume"]]
-        dome[side] -= 0.17 if variants["diaphragm"] == side else 0.0
         if signs.get("Atelectasis", {}).get("side") in (side, "both"):
             dome[side] -= 0.05 + 0.04 * signs["Atelectasis"]["grade"]  # loss of volume
     flat = 0.5 if variants["volume"] == "high" else 1.0
-    midline = 0.06 * (1 if rng.random() < 0.5 else -1) * variants["rotated"] + rng.normal(0, 0.006)
+    midline = rng.normal(0, 0.006)
     size = rng.normal(0, 0.012)
     if "Cardiomegaly" in signs:
         size += 0.12 + 0.15 * signs["Cardiomegaly"]["grade"]
@@ -62,11 +61,8 @@ def chest(canvas: Canvas, state: dict, shape: Frontal, lungs: dict[str, np.ndarr
     middle = np.maximum(canvas.area(shape.heart, blur=0.013), canvas.area(shape.mediastinum, blur=0.014))
     air *= 1 - 0.86 * middle
     density = _body(canvas, state) - air + 0.05 * middle
-    density += _spine(canvas, state, shape) + _bones(canvas, state, shape)
+    density += _spine(canvas, state, shape) + _bones(canvas, shape)
     density += _vessels(canvas, state, shape) * np.minimum(air * 2.2, 1)  # seen against air only
-    if state["variants"]["female"]:
-        density += _breasts(canvas, state)
-    density -= _gas(canvas, state, shape)
     if state["variants"]["aorta"] == "calcified":
         m = shape.midline
         rim = [(m + 0.04, -0.49), (m + 0.11, -0.5), (m + 0.155, -0.44), (m + 0.15, -0.36), (m + 0.12, -0.31)]
@@ -160,10 +156,9 @@ def _spine_x(shape: Frontal, y: np.ndarray | float) -> np.ndarray | float:
     return shape.bend * np.sin((np.asarray(y) + 0.9) * 2.6)
 
 
-def _bones(canvas: Canvas, state: dict, shape: Frontal) -> np.ndarray:
+def _bones(canvas: Canvas, shape: Frontal) -> np.ndarray:
     """Ribs (posterior and anterior), clavicles, scapulae and the heads of the upper arms."""
     back, front, girdle = canvas.layer(), canvas.layer(), canvas.layer()
-    lean = 0.05 * np.sign(shape.midline) * state["variants"]["rotated"]
     for side, sign in SIDES.items():
         for number in range(1, 11):
             centre = rib(shape, side, number)
@@ -174,8 +169,8 @@ def _bones(canvas: Canvas, state: dict, shape: Frontal) -> np.ndarray:
                 end = [(x, y), (x * 0.96, y + 0.09), (x * 0.78, y + 0.2), (x * 0.52, y + 0.26)]
                 front.line(end, 0.05, 0.5, smooth=True)
                 front.line(np.array(end) + [0, 0.002], 0.03, 0.28, smooth=True)
-        inner = (sign * 0.07 + shape.midline + lean, -0.66)
-        collar = [inner, (sign * 0.25 + lean, -0.69), (sign * 0.45, -0.76), (sign * 0.68, -0.81)]
+        inner = (sign * 0.07 + shape.midline, -0.66)
+        collar = [inner, (sign * 0.25, -0.69), (sign * 0.45, -0.76), (sign * 0.68, -0.81)]
         girdle.line(collar, 0.062, 0.85, smooth=True)
         girdle.line(np.array(collar) + [0, 0.004], 0.036, 0.55, smooth=True)
         blade = [(0.7, -0.74), (0.86, -0.66), (0.74, -0.5), (0.7, -0.25), (0.63, -0.12), (0.6, -0.35), (0.58, -0.6)]
@@ -206,32 +201,6 @@ def _branch(layer, rng, start, sign: int, angle: float, length: float, width: fl
         for turn in (-0.38, 0.3):
             onward = angle + turn * rng.uniform(0.5, 1.5)
             _branch(layer, rng, end, sign, onward, length * rng.uniform(0.6, 0.9), width * 0.6, depth - 1)
-
-
-def _breasts(canvas: Canvas, state: dict) -> np.ndarray:
-    strength = 0.21 if state["variants"]["breasts"] else 0.06
-    shadow = np.zeros_like(canvas.x)
-    for sign in (-1, 1):
-        points = [(0.78, -0.05), (0.74, 0.3), (0.6, 0.46), (0.4, 0.45), (0.27, 0.3), (0.32, 0.05), (0.5, -0.15)]
-        mask = canvas.area([(sign * x, y) for x, y in points], blur=0.015)
-        shadow += mask * (0.35 + 0.65 * step(canvas.y - 0.22, 0.08))
-    return strength * shadow
-
-
-def _gas(canvas: Canvas, state: dict, shape: Frontal) -> np.ndarray:
-    """The stomach's air bubble under the left dome."""
-    if not state["variants"]["gas"]:
-        return np.zeros_like(canvas.x)
-    top = shape.dome["left"] + 0.06
-    points = [
-        (0.27, top + 0.03),
-        (0.4, top),
-        (0.52, top + 0.05),
-        (0.53, top + 0.15),
-        (0.4, top + 0.19),
-        (0.28, top + 0.15),
-    ]
-    return 0.26 * canvas.area(points, blur=0.012)
 
 
 def outer_wall(points: np.ndarray, top: float, bottom: float) -> np.ndarray:

@@ -27,7 +27,6 @@ def anatomy(state: dict) -> Lateral:
     dome = {"right": 0.34 + rng.normal(0, 0.015), "left": 0.39 + rng.normal(0, 0.015)}
     for side in dome:
         dome[side] += {"normal": 0.0, "low": -0.14, "high": 0.1}[variants["volume"]]
-        dome[side] -= 0.15 if variants["diaphragm"] == side else 0.0
     size = rng.normal(0, 0.012)
     if "Cardiomegaly" in signs:
         size += 0.09 + 0.11 * signs["Cardiomegaly"]["grade"]
@@ -57,14 +56,10 @@ def chest(canvas: Canvas, state: dict, shape: Lateral, lung: np.ndarray) -> tupl
     great = canvas.spot(-0.14, -0.4, 0.2 + 0.08 * wide, 0.26, sharp=1.4)
     air *= 1 - np.clip(0.75 * heart + (0.55 if wide else 0.22) * great, 0, 0.85)
     air *= 1 - 0.75 * _behind_dome(canvas, shape)
-    density = _body(canvas, state) - air
+    density = _body(canvas) - air
     density += _aorta(canvas, variants) + _spine(canvas, state) + _ribs(canvas)
     density += lung * _vessels(canvas, state)
     trachea = canvas.layer().line([(0.08, -1.1), (0.07, -0.7), (0.02, -0.3)], 0.075).array(blur=0.014)
-    if variants["gas"]:
-        low = shape.dome["left"]
-        bubble = [(-0.3, low + 0.12), (-0.1, low + 0.07), (0.08, low + 0.12), (0.05, low + 0.22), (-0.25, low + 0.24)]
-        density -= 0.22 * canvas.area(bubble, blur=0.014) * (1 - lung)
     return density - 0.1 * trachea, air
 
 
@@ -84,13 +79,12 @@ def _place(shape: Lateral, sign: dict) -> tuple[float, float, float, float]:
 
 def _opacity(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generator) -> np.ndarray:
     x, y, rx, ry = _place(shape, sign)
-    veil = canvas.spot(x, y, rx, ry, sharp=1.3) * (0.27 + 0.12 * sign["grade"])
-    return veil * np.clip(0.65 + 0.5 * canvas.noise(rng, 0.09), 0, 1.6) if sign["kind"] == "patchy" else veil
+    return canvas.spot(x, y, 1.2 * rx, 1.2 * ry, sharp=1.3) * (0.24 + 0.12 * sign["grade"])
 
 
 def _lesion(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generator) -> np.ndarray:
     x, y, rx, ry = _place(shape, sign)
-    radius = 0.068 + 0.08 * sign["grade"]
+    radius = 0.1 + 0.08 * sign["grade"]
     total = canvas.spot(x + rng.uniform(-0.3, 0.3) * rx, y + rng.uniform(-0.3, 0.3) * ry, radius, sharp=2.5)
     for _ in range(4 if sign["kind"] == "multiple" else 0):
         spot = canvas.spot(rng.uniform(-0.4, 0.5), rng.uniform(-0.5, 0.25), 0.75 * radius, sharp=2.5)
@@ -111,7 +105,7 @@ def _edema(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generator)
 def _consolidation(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generator) -> np.ndarray:
     x, y, rx, ry = _place(shape, sign)
     fissure = step(canvas.y - (y - 0.75 * ry + 0.3 * (canvas.x - x)), 0.006)
-    return canvas.spot(x, y, 1.25 * rx, 1.2 * ry, sharp=3.0) * fissure * (0.34 + 0.1 * sign["grade"])
+    return canvas.spot(x, y, 1.35 * rx, 1.3 * ry, sharp=3.0) * fissure * (0.46 + 0.06 * sign["grade"])
 
 
 def _pneumonia(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generator) -> np.ndarray:
@@ -122,7 +116,7 @@ def _pneumonia(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Genera
             x + rng.normal(0, 0.45) * rx, y + rng.normal(0, 0.5) * ry, rng.uniform(0.09, 0.15), sharp=1.5
         )
         fluff = np.maximum(fluff, spot)
-    return fluff * np.clip(1 + 0.3 * canvas.noise(rng, 0.06), 0.3, 1.5) * (0.34 + 0.1 * sign["grade"])
+    return fluff * np.clip(1 + 0.5 * canvas.noise(rng, 0.06), 0.2, 1.6) * (0.42 + 0.1 * sign["grade"])
 
 
 def _atelectasis(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generator) -> np.ndarray:
@@ -155,10 +149,8 @@ def _pleural(canvas: Canvas, sign: dict, shape: Lateral, rng: np.random.Generato
         for x, y in ((-0.1, 0.15), (0.25, -0.1)):
             leaf = holly_leaf(rng, x, y, 1 + 0.3 * sign["grade"])
             layer.area(leaf, 0.5).line(np.concatenate([leaf, leaf[:1]]), 0.022)
-    elif sign["kind"] == "apical":
-        layer.line([(-0.2, -0.7), (0.08, -0.8), (0.3, -0.73)], 0.13 + 0.1 * sign["grade"], smooth=True)
     else:
-        layer.line([(0.55, -0.35), (0.63, -0.1), (0.66, 0.2), (0.62, 0.4)], 0.12 + 0.1 * sign["grade"], smooth=True)
+        layer.line([(-0.2, -0.7), (0.08, -0.8), (0.3, -0.73)], 0.16 + 0.1 * sign["grade"], smooth=True)
     return 0.4 * layer.array(blur=0.01)
 
 
@@ -186,11 +178,10 @@ _SIGNS = {
 }
 
 
-def _body(canvas: Canvas, state: dict) -> np.ndarray:
-    chest = 0.1 if state["variants"]["female"] else 0.0
+def _body(canvas: Canvas) -> np.ndarray:
     points = [
-        (-0.05, -1.3), (-0.1, -1.0), (-0.35, -0.75), (-0.62, -0.5), (-0.78, -0.15), (-0.82 - chest, 0.15),
-        (-0.8 - 0.4 * chest, 0.35), (-0.82, 0.6), (-0.84, 1.3), (0.78, 1.3), (0.8, 0.6), (0.86, 0.1), (0.84, -0.35),
+        (-0.05, -1.3), (-0.1, -1.0), (-0.35, -0.75), (-0.62, -0.5), (-0.78, -0.15), (-0.82, 0.15),
+        (-0.8, 0.35), (-0.82, 0.6), (-0.84, 1.3), (0.78, 1.3), (0.8, 0.6), (0.86, 0.1), (0.84, -0.35),
         (0.68, -0.75), (0.45, -0.98), (0.36, -1.3),
     ]  # fmt: skip
     mask = canvas.area(points, blur=0.014)

@@ -26,30 +26,28 @@ def place(shape: Frontal, sign: dict) -> tuple[float, float, float, float]:
 
 
 def opacity(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndarray:
-    """Lung Opacity: a hazy veil, or a patchy one with holes, through which the vessels are seen."""
-    sign, rng = state["signs"]["Lung Opacity"], stream(state, "opacity")
+    """Lung Opacity: a hazy veil, through which the vessels are seen."""
+    sign = state["signs"]["Lung Opacity"]
     x, y, rx, ry = place(shape, sign)
-    grow = 1.15 + 0.35 * sign["grade"]
+    grow = 1.35 + 0.35 * sign["grade"]
     veil = canvas.spot(x, y, rx * grow, ry * 1.25 * grow, sharp=1.3)
-    if sign["kind"] == "patchy":
-        veil = veil * np.clip(0.65 + 0.55 * canvas.noise(rng, 0.09), 0, 1.6)
-    return lungs[sign["side"]] * veil * (0.29 + 0.14 * sign["grade"])
+    return lungs[sign["side"]] * veil * (0.26 + 0.12 * sign["grade"])
 
 
 def lesion(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndarray:
     """Lung Lesion: one round nodule or mass, or several nodules on both sides."""
     sign, rng = state["signs"]["Lung Lesion"], stream(state, "lesion")
     x, y, rx, ry = place(shape, sign)
-    radius = 0.068 + 0.08 * sign["grade"]
+    radius = 0.1 + 0.08 * sign["grade"]
     spots = [(x + rng.uniform(-0.4, 0.4) * rx, y + rng.uniform(-0.5, 0.5) * ry, radius)]
     if sign["kind"] == "multiple":
         for n in range(5):
             side = 1 if n % 2 else -1
-            spots.append((side * rng.uniform(0.25, 0.58), rng.uniform(-0.45, shape.dome["right"] - 0.1), 0.75 * radius))
+            spots.append((side * rng.uniform(0.25, 0.58), rng.uniform(-0.45, shape.dome["right"] - 0.1), 0.85 * radius))
     total = np.zeros_like(canvas.x)
     for x, y, r in spots:
         total = np.maximum(total, canvas.spot(x, y, r, r * rng.uniform(0.9, 1.1), sharp=2.5))
-    return 0.46 * total
+    return 0.56 * total
 
 
 def edema(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndarray:
@@ -80,14 +78,14 @@ def consolidation(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> n
         return np.zeros_like(canvas.x)
     sign = state["signs"]["Consolidation"]
     x, y, rx, ry = place(shape, sign)
-    grow = 1.05 + 0.35 * sign["grade"]
+    grow = 1.15 + 0.3 * sign["grade"]
     block = canvas.spot(x, y, 1.25 * rx * grow, 1.15 * ry * grow, sharp=3.0)
     slope = 0.12 * np.sign(x) * (canvas.x - x)
     if sign["zone"] == "upper":  # the fissure is the lower border of this lobe
         block *= step(y + 0.75 * ry * grow + slope - canvas.y, 0.006)
     else:  # and the upper border of the lobes below
         block *= step(canvas.y - (y - 0.75 * ry * grow + slope), 0.006)
-    return lungs[sign["side"]] * block * (0.38 + 0.1 * sign["grade"])
+    return lungs[sign["side"]] * block * (0.54 + 0.06 * sign["grade"])
 
 
 def pneumonia(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndarray:
@@ -107,11 +105,11 @@ def pneumonia(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.nd
         angle = rng.uniform(-0.9, 0.9)
         a = np.array([x - np.sign(x) * 0.5 * rx, y + rng.uniform(-0.4, 0.2) * ry])
         b = a + 0.2 * np.array([np.sign(x) * np.cos(angle), np.sin(angle)])
-        bronchi.line([a, b, b + [np.sign(x) * 0.05, 0.05]], 0.022)
-        bronchi.line([b, b + [np.sign(x) * 0.06, -0.04]], 0.016)
+        bronchi.line([a, b, b + [np.sign(x) * 0.05, 0.05]], 0.035)
+        bronchi.line([b, b + [np.sign(x) * 0.06, -0.04]], 0.026)
     both = lungs["left"] + lungs["right"]
-    dense = fluff * np.clip(1 + 0.25 * canvas.noise(rng, 0.07), 0.4, 1.4)
-    return both * dense * (0.36 + 0.1 * sign["grade"]) * (1 - 0.65 * bronchi.array(blur=0.006))
+    dense = fluff * np.clip(1 + 0.5 * canvas.noise(rng, 0.07), 0.2, 1.6)
+    return both * dense * (0.46 + 0.08 * sign["grade"]) * (1 - 0.8 * bronchi.array(blur=0.006))
 
 
 def atelectasis(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndarray:
@@ -124,8 +122,8 @@ def atelectasis(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.
             y, x = base - 0.07 - 0.085 * n + rng.normal(0, 0.01), rng.uniform(0.27, 0.33)
             length, slope = rng.uniform(0.26, 0.36), rng.uniform(-0.1, 0.04)
             ends = np.array([(x, y), (x + length / 2, y + slope * 0.6), (x + length, y + slope)])
-            layer.line(ends * [SIDES[side], 1], 0.034 + 0.012 * sign["grade"], rng.uniform(0.7, 1.0), smooth=True)
-    return (lungs["left"] + lungs["right"]) * layer.array(blur=0.009) * (0.33 + 0.1 * sign["grade"])
+            layer.line(ends * [SIDES[side], 1], 0.042 + 0.012 * sign["grade"], rng.uniform(0.7, 1.0), smooth=True)
+    return (lungs["left"] + lungs["right"]) * layer.array(blur=0.009) * (0.4 + 0.1 * sign["grade"])
 
 
 def pneumothorax(canvas: Canvas, state: dict, shape: Frontal, lungs: dict, density: np.ndarray) -> np.ndarray:
@@ -162,7 +160,7 @@ def effusion(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.nda
 
 
 def pleural(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndarray:
-    """Pleural Other: a thick apical cap, a band along the lateral wall, or calcified plaques."""
+    """Pleural Other: a thick apical cap, or calcified plaques."""
     sign, rng = state["signs"]["Pleural Other"], stream(state, "pleural")
     side, grade = sign["side"], sign["grade"]
     s = SIDES[side]
@@ -172,13 +170,11 @@ def pleural(canvas: Canvas, state: dict, shape: Frontal, lungs: dict) -> np.ndar
             leaf = holly_leaf(rng, s * rng.uniform(0.36, 0.54), -0.28 + 0.2 * n + rng.normal(0, 0.03), 1 + 0.3 * grade)
             layer.area(leaf, 0.5).line(np.concatenate([leaf, leaf[:1]]), 0.024, 1.0)
         return 0.42 * layer.array(blur=0.006) * np.clip(1 + 0.25 * canvas.noise(rng, 0.04), 0.5, 1.5) * lungs[side]
-    apical = sign["kind"] == "apical"
-    wall = outer_wall(shape.lungs[side], *((-0.85, -0.45) if apical else (-0.4, 1.0)))
+    wall = outer_wall(shape.lungs[side], -0.85, -0.45)
     ends = np.sin(np.linspace(0.02, 0.98, len(wall)) * np.pi) ** 0.5  # thinner at both ends
-    inward = (0.11 + 0.08 * grade) * ends[:, None] * ([-0.35 * s, 0.9] if apical else [-s, 0.0])
-    outward = [0.0, -0.1] if apical else [s * 0.1, 0.0]
-    band = canvas.layer().area(np.concatenate([wall + outward, (wall + inward)[::-1]]), smooth=False)
-    return 0.46 * band.array(blur=0.008) * lungs[side]
+    inward = (0.16 + 0.08 * grade) * ends[:, None] * [-0.35 * s, 0.9]
+    band = canvas.layer().area(np.concatenate([wall + [0.0, -0.1], (wall + inward)[::-1]]), smooth=False)
+    return 0.5 * band.array(blur=0.008) * lungs[side]
 
 
 def holly_leaf(rng: np.random.Generator, x: float, y: float, size: float) -> np.ndarray:
@@ -202,14 +198,14 @@ def fracture(canvas: Canvas, state: dict, shape: Frontal) -> np.ndarray:
         along = centre[9] - centre[7]
         along = along / np.hypot(*along)
         across = np.array([-along[1], along[0]]) * s
-        for end, off in ((-1, 0.026), (1, -0.026)):  # the fragments override each other
+        for end, off in ((-1, 0.04), (1, -0.04)):  # the fragments override each other
             near, far = at + across * off + along * end * 0.012, at + across * off * 0.8 + along * end * 0.15
-            fragments.line([near, far], 0.058, 0.85)
+            fragments.line([near, far], 0.075, 0.85)
             x, y = at + across * off + along * end * 0.04
-            callus = np.maximum(callus, canvas.spot(x, y, 0.07, sharp=1.4))
-        cleft.line([at - across * 0.075 - along * 0.015, at + across * 0.075 + along * 0.015], 0.018)
+            callus = np.maximum(callus, canvas.spot(x, y, 0.1, sharp=1.4))
+        cleft.line([at - across * 0.11 - along * 0.015, at + across * 0.11 + along * 0.015], 0.03)
     gap = cleft.array()
-    return (0.24 * fragments.array(blur=0.005) + 0.26 * callus) * (1 - 0.8 * gap) - 0.03 * gap
+    return (0.38 * fragments.array(blur=0.005) + 0.36 * callus) * (1 - 0.8 * gap) - 0.03 * gap
 
 
 def broken_ribs(sign: dict) -> int:

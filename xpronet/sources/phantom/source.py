@@ -1,14 +1,14 @@
 """The embedded dataset: procedural chest radiographs and the reports that belong to them.
 
 Nobody's picture and nobody's words: a clinical state is sampled (`state`), drawn (`frontal`, `lateral`, `signs`,
-`devices`, `sites`) and worded (`wording`). It stands in for a real dataset wherever none may be shipped.
+`devices`, `looks`) and worded (`wording`). It stands in for a real dataset wherever none may be shipped.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from xpronet.sources.phantom import devices, frontal, lateral, signs, sites
+from xpronet.sources.phantom import devices, frontal, lateral, looks, signs
 from xpronet.sources.phantom.drawing import Canvas
 from xpronet.sources.phantom.state import PORTABLE, sample
 from xpronet.sources.phantom.wording import report
@@ -44,7 +44,7 @@ def studies(*, train: int, val: int, test: int, seed: int) -> list[PhantomStudy]
 def _study(index: int, split: str, seed: int) -> PhantomStudy:
     state = sample(seed, index)
     findings, impression = report(state)
-    views = ("frontal",) if state["site"] == PORTABLE else ("frontal", "lateral")
+    views = ("frontal",) if state["look"] == PORTABLE else ("frontal", "lateral")
     return PhantomStudy(f"P{index:05d}", split, views, findings, impression, state)
 
 
@@ -61,7 +61,7 @@ def draw(study: PhantomStudy, view: str, *, size: int) -> np.ndarray:
     canvas = Canvas(size, **study.state["geometry"])
     density = (_frontal if view == "frontal" else _lateral)(canvas, study.state)
     upright = Canvas(size, zoom=1.0, shift=(0.0, 0.0), tilt=0.0, width=1.0)
-    return sites.develop(density, study.state, view, upright.layer())
+    return looks.develop(density, study.state, view, upright.layer())
 
 
 def _frontal(canvas: Canvas, state: dict) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The look of each site: exposure, grain, collimation and markers turn density into an 8-bit picture."""
+"""The looks: exposure, grain, collimation and markers turn density into an 8-bit picture."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from xpronet.sources.phantom.drawing import stream
 
 @dataclass(frozen=True)
 class Look:
-    """How a site's machine and its technicians make a picture."""
+    """How a machine and its technicians make a picture."""
 
     gain: float  # how quickly density turns white
     gamma: float  # above 1 darkens the lungs
@@ -21,11 +21,9 @@ class Look:
 
 
 LOOKS = {
-    "harbor": Look(gain=1.9, gamma=1.15, floor=0.0, ceiling=0.96, noise=2.0, grain=0.0),
-    "summit": Look(gain=2.5, gamma=1.7, floor=0.0, ceiling=1.0, noise=3.0, grain=0.0),
-    "bedside": Look(gain=1.7, gamma=0.95, floor=0.1, ceiling=0.86, noise=3.2, grain=0.9),
-    "valley": Look(gain=1.7, gamma=1.0, floor=0.17, ceiling=0.86, noise=2.0, grain=0.0),
-    "coast": Look(gain=2.1, gamma=1.3, floor=0.03, ceiling=0.9, noise=3.0, grain=0.6),
+    "plain": Look(gain=1.9, gamma=1.15, floor=0.0, ceiling=0.96, noise=2.0, grain=0.0),
+    "framed": Look(gain=2.5, gamma=1.7, floor=0.0, ceiling=1.0, noise=3.0, grain=0.0),
+    "portable": Look(gain=1.7, gamma=0.95, floor=0.1, ceiling=0.86, noise=3.2, grain=0.9),
 }
 
 # Strokes of the lead letters in a box of 1 x 1, y down.
@@ -38,16 +36,16 @@ GLYPHS = {
 
 
 def develop(density: np.ndarray, state: dict, view: str, painter) -> np.ndarray:
-    """Density (S, S) float32 -> picture (S, S) uint8 in the look of the state's site.
+    """Density (S, S) float32 -> picture (S, S) uint8 in the look of the state.
 
     `painter` is an empty `Layer` of an upright canvas: markers and borders do not turn with the patient.
     """
-    look, rng = LOOKS[state["site"]], stream(state, "develop " + view)
+    look, rng = LOOKS[state["look"]], stream(state, "develop " + view)
     size = density.shape[0]
     gain = look.gain * rng.uniform(0.9, 1.1)
     grey = (1 - np.exp(-gain * np.maximum(density, 0))) ** (look.gamma * rng.uniform(0.92, 1.08))
     grey = look.floor + (look.ceiling - look.floor) * grey
-    marks = _MARKS[state["site"]](painter, view, rng)
+    marks = _MARKS[state["look"]](painter, view, rng)
     grey = grey * (1 - marks[1]) + marks[0]
     noise = rng.standard_normal((size, size), dtype=np.float32)
     if look.grain:
@@ -64,7 +62,7 @@ def _letters(layer, text: str, x: float, y: float, height: float, width: float, 
             layer.line(points, width, value)
 
 
-def _harbor(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _plain(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A plain letter L, high on the patient's left."""
     jitter = rng.normal(0, 0.01, 2)
     _letters(layer, "L", 0.7 + jitter[0], -0.84 + jitter[1], 0.15, 0.035)
@@ -72,7 +70,7 @@ def _harbor(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.
     return marks, marks
 
 
-def _summit(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _framed(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Black shutters at both sides and an R in a frame, high on the patient's right."""
     shutters = 0.82 + rng.uniform(-0.02, 0.02)
     _letters(layer, "R", -0.74, -0.82, 0.11, 0.028)
@@ -83,7 +81,7 @@ def _summit(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.
     return marks * (1 - dark), np.maximum(marks, dark)
 
 
-def _bedside(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _portable(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The letters AP and an arrow that points up, low on the patient's right."""
     jitter = rng.normal(0, 0.012, 2)
     x, y = -0.78 + jitter[0], 0.6 + jitter[1]
@@ -94,29 +92,4 @@ def _bedside(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np
     return marks, marks
 
 
-def _valley(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of burnt-in annotation at the upper left and a lead ball at the upper right."""
-    for row in range(3):
-        x = -0.82
-        for length in rng.uniform(0.03, 0.09, 4):
-            layer.line([(x, -0.84 + 0.055 * row), (x + length, -0.84 + 0.055 * row)], 0.026, 0.9)
-            x += length + 0.025
-    layer.disc(0.74, -0.76, 0.05)
-    marks = layer.array()
-    return marks, marks
-
-
-def _coast(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A round diaphragm leaves the corners black; a slanted L in a disc, low on the patient's left."""
-    size = layer.canvas.size
-    line = (np.arange(size) + 0.5) / size * 2 - 1
-    corner = np.hypot(line[None, :], line[:, None]) > 1.2 + rng.uniform(-0.02, 0.02)
-    layer.disc(0.72, 0.66, 0.105)
-    _letters(layer, "L", 0.69, 0.6, 0.12, 0.035, 0.0)
-    marks = layer.array()
-    dark = corner.astype(np.float32)
-    disc = (np.hypot(line[None, :] - 0.72, line[:, None] - 0.66) < 0.105).astype(np.float32)
-    return marks, np.maximum(dark, disc)
-
-
-_MARKS = {"harbor": _harbor, "summit": _summit, "bedside": _bedside, "valley": _valley, "coast": _coast}
+_MARKS = {"plain": _plain, "framed": _framed, "portable": _portable}
