@@ -56,11 +56,15 @@ def import_official(
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Occurrences that make a word; 3 for iu_xray, 10 for mimic_cxr.")
     ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder of stage classify that goes with it and predicts labels from images.")
+    ] = None,
 ) -> None:
     """Make a model folder of a checkpoint that the published XProNet code has trained."""
     from xpronet.app.official import convert
 
-    typer.echo(convert(checkpoint, annotation, dataset.value, out, gamma=gamma, heads=heads, min_count=min_count))
+    sizes = {"gamma": gamma, "heads": heads, "min_count": min_count}
+    typer.echo(convert(checkpoint, annotation, dataset.value, out, classifier=classifier, **sizes))
 
 
 @app.command(epilog="Example: dvc repro label && xpronet doctor")
