@@ -171,6 +171,18 @@ def test_named_commands_exist(page):
             assert {word for word in named if not word.startswith("-")} <= set(PIPELINE["stages"]), words
 
 
+def test_every_command_s_help_ends_with_an_example_of_it():
+    """And the program's own; with options that there are."""
+    top = typer.main.get_command(app)
+    for name, command in [(None, top), *top.commands.items()]:
+        example = re.fullmatch(r"Example: (?:.* && )?xpronet (.*)", command.epilog or "")
+        assert example, name
+        first, *words = shlex.split(example[1])
+        assert name in (first, None)
+        options = {option for parameter in top.commands[first].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, words
+
+
 def strings(*modules: str) -> set[str]:
     """Every text in the source of modules as a pattern: f"{split}_studies" is .+_studies."""
     found = set()

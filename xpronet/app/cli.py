@@ -38,7 +38,7 @@ class PerStudy(StrEnum):
     example_f1 = "example_F1"
 
 
-@app.callback()
+@app.callback(epilog="Example: xpronet generate frontal.png --model data/model")
 def xpronet() -> None:
     """Radiology reports from chest X-rays with cross-modal prototypes."""
 
@@ -65,6 +65,60 @@ def import_official(
 
     sizes = {"gamma": gamma, "heads": heads, "min_count": min_count}
     typer.echo(convert(checkpoint, annotation, dataset.value, out, classifier=classifier, **sizes))
+
+
+@app.command(epilog="Example: xpronet generate frontal.png --model data/model")
+def generate(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="PNG, JPEG or DICOM files, each a study; folders, each of which is a study with its images as views;"
+            " or a .csv with columns study and image.",
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option(help="A model folder, as training, import-official and export make it.")
+    ] = Path("data/model"),
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whose prototypes may be asked: `predicted` from the images (where the folder has a classifier, else"
+            " `none`), `none`: all; or names of observations, as 'Edema, Fracture'."
+        ),
+    ] = None,
+    beam_size: Annotated[int | None, typer.Option(min=1, help="Beams of the search, if not the folder's.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a report, if not the folder's.")] = None,
+    gamma: Annotated[
+        int | None, typer.Option(min=1, help="Prototypes that respond to a query, if not as trained.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines, a study each; so does --out NAME.jsonl.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where the reports go, if not to the terminal.")] = None,
+) -> None:
+    """Write reports for images. Research software and no medical device.
+
+    A study that cannot be read, or is no chest radiograph, is named at the end; the exit code is 1 then.
+    """
+    from xpronet.app import generate as generation
+    from xpronet.app.given import studies
+
+    refuse_folders(out)
+    given = studies(images)
+    problems = generation.generate(
+        given,
+        model,
+        labels=labels,
+        out=out,
+        as_json=json or (out is not None and out.suffix == ".jsonl"),
+        beam_size=beam_size,
+        max_length=max_length,
+        gamma=gamma,
+    )
+    if out:
+        typer.echo(f"{out}: {len(given) - len(problems):,} studies", err=True)
+    if problems:
+        typer.echo(generation.summary(problems, len(given)), err=True)
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: dvc repro label && xpronet doctor")
