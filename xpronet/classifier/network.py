@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xpronet.common.devices import autocast
 from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.progress import track
-from xpronet.common.weights import load_exactly, read_weights, save_tensors
+from xpronet.common.weights import load_exactly, read_weights, save_tensors, undrawn
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.encoders.backbones import resnet
 from xpronet.encoders.params import Backbone
@@ -101,7 +101,7 @@ def load(folder: str | Path) -> tuple[StudyClassifier, np.ndarray]:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{folder}/classifier.json: not a classifier of this version: {reason}") from None
-    classifier = StudyClassifier(backbone)
+    classifier = undrawn(lambda: StudyClassifier(backbone))
     weights = read_weights(Path(folder) / "weights.safetensors", again="`dvc repro classify` makes it again")
     load_exactly(classifier.network, weights, where=folder)
     return classifier.eval(), thresholds

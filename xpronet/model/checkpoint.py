@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from xpronet.common.files import raise_all, read_json, replacing, write_json
-from xpronet.common.weights import load_exactly, read_weights, save_tensors, without_prefix
+from xpronet.common.weights import load_exactly, read_weights, save_tensors, undrawn, without_prefix
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -71,7 +71,8 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
     folder = Path(folder)
     content = read_json(folder / "model.json")
     try:
-        model = XProNet(ModelConfig(**content.pop("sizes")))
+        config = ModelConfig(**content.pop("sizes"))
+        model = undrawn(lambda: XProNet(config))
         content["vocabulary"] = Vocabulary(content["vocabulary"])
         content["conditions"] = tuple(content["conditions"])
         card = ModelCard(**content)
