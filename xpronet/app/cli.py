@@ -121,6 +121,21 @@ def generate(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: dvc repro && xpronet export published")
+def export(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    params: Annotated[Path, typer.Option(help="Parameter file: model_folder, dataset, labels.")] = Path("params.yaml"),
+    license: Annotated[
+        str | None, typer.Option(help="Of the weights, as Hugging Face names it; mit for the phantom, else other.")
+    ] = None,
+) -> None:
+    """Put the model that was scored, its classifier and a model card with its scores into a folder to share."""
+    from xpronet.app.export import export as export_model
+
+    export_model(out, params, license=license)
+    typer.echo(f"{out}: weights, classifier and a model card (README.md)")
+
+
 @app.command(epilog="Example: dvc repro label && xpronet doctor")
 def doctor(
     prepared: Annotated[
