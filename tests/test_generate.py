@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from tests.test_dicom import save as dicom
 from tests.test_end_to_end import MINIATURE
 from xpronet.app import generate, given, reporter
 from xpronet.app.cli import app
@@ -145,6 +147,7 @@ def test_the_library_takes_files_and_arrays_in_one_call(here, model):
     expected = predictions()
     assert [report.text for report in found] == [expected[study.name]["predicted"]["report"] for study in studies]
     single = model.reports([files[0][0], arrays[0][0]], labels=["No Finding"], beam_size=1, max_length=3)
+    assert model.reports([arrays[0][0]], labels="no finding", beam_size=1, max_length=3) == single[:1]
     assert single[0] == single[1] and single[0].labels == ("No Finding",) and len(single[0].text.split()) <= 3
 
 
@@ -232,6 +235,13 @@ def test_files_folders_and_tables_are_studies(tmp_path, monkeypatch):
         "s 1": ["a/p2/f.jpg", "a/p2/l.png"],
         "s2": ["a/p1/x.PNG"],
     }
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path):
+    """As other systems' archives bring them; JSON is UTF-8."""
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
+    (study,) = given.studies([tmp_path / os.fsdecode(b"caf\xe9.png")])
+    assert study.id.endswith("caf\ufffd.png") and study.id.encode()
 
 
 def test_more_images_than_a_study_has_views_are_studies(tmp_path, caplog):
@@ -330,6 +340,14 @@ def test_what_is_odd_is_flagged(tmp_path):
     assert "perhaps no chest, or two views in one file" in read_radiograph(wide, size=64)[1][0]
     assert "fewer than the 64 that the model sees" in read_radiograph(small, size=64)[1][0]
     assert read_radiograph(picture(tmp_path, "rgb.jpg", mode="RGB"), size=64)[1] == ()
+
+
+def test_dicom_is_read_like_pictures(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (80, 90))
+    found, doubts = read_radiograph(dicom(tmp_path / "a", pixels), size=64)
+    assert found.shape == (80, 90) and doubts == ()
+    with pytest.raises(ValueError, match="modality MR is no projection radiograph"):
+        read_radiograph(dicom(tmp_path / "b", pixels, Modality="MR"), size=64)
 
 
 def test_real_radiographs_are_neither_refused_nor_flagged(shared):

@@ -155,7 +155,8 @@ class Reporter:
             return Labels(decide(probabilities, self.thresholds), "predicted", probabilities)
         if wanted == "none":
             return Labels(np.ones((count, len(CONDITIONS)), np.float32), "none")
-        return Labels(np.tile(named(wanted), (count, 1)), "given")
+        given = named([wanted] if isinstance(wanted, str) else wanted)
+        return Labels(np.tile(given, (count, 1)), "given")
 
     def probabilities(self, batch: Batch) -> np.ndarray:
         """(B, 14) float32 of the folder's classifier; ValueError where it has none, or a broken one."""
