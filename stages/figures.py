@@ -54,7 +54,7 @@ def main() -> None:
         found, matrices = examine_prototypes(params, studies, train, own["train"])
         if found:
             prototypes.prototype_map(beside / "map", matrices)
-            prototypes.health(beside / "health", found)
+            prototypes.health(beside / "use", found)
     write_json("metrics/details/prototype_health.json", found)
 
 
@@ -70,7 +70,7 @@ def draw_reports(studies: Sequence[Study], own: np.ndarray, params: ReportParams
         (reference,) = cleaned_reports([study.report], params.style, params.xxxx)
         head = f"{study.id}: {reports.names(own[row])}. ROUGE-L {scores[study.id]:.2f}"
         examples.append(reports.Example(head, reference, [written[study.id]]))
-    title = "Test studies with findings: a good, a middling and a poor report by ROUGE-L. Blue: words that both share"
+    title = "Test studies with findings, from a good report to a poor one by ROUGE-L. Blue: words that both share"
     reports.side_by_side(f"{FOLDER}/reports", title, ["written, under predicted labels"], examples)
 
 

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 PER, GAMMA, HEADS = PARAMS["n_prototypes"], PARAMS["gamma"], PARAMS["model"]["heads"]
 NAMES = (
     *("labels", "predicted_reliability_val", "predicted_reliability_test", "predicted_roc", "reports"),
-    *("prototypes/map", "prototypes/health"),
+    *("prototypes/map", "prototypes/use"),
 )
 
 

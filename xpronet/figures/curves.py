@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from xpronet.figures.drawing import BLUE, GREY, ORANGE, RED, picture
 
@@ -44,7 +44,9 @@ def training(path: str | Path, history: dict[str, list[float]]) -> None:
         left, right = figure.subplots(1, 2)
         _lines(left, epochs, {name: (*LOSSES[name], history[name]) for name in LOSSES if max(history[name]) > 0})
         left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter(NullFormatter())
         left.set_title("Losses on train (logarithmic)", loc="left")
         _lines(right, epochs, {name: (*SCORES[name], history[name]) for name in SCORES})
         right.set_ylim(bottom=0)

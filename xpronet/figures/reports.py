@@ -87,12 +87,12 @@ def side_by_side(path: str | Path, title: str, columns: Sequence[str], examples:
 
 
 def _wrap(words: Sequence[str], marks: Sequence[bool], width: float) -> list[list[tuple[float, str, bool]]]:
-    """Lines of (x, word, mark) that fit a width in points; neighbours of one kind stay one text."""
+    """Lines of (x, word, mark) that fit a width in points; a full stop may stand out by its width."""
     lines: list[list[tuple[float, str, bool]]] = [[]]
     end, space = 0.0, _width(" ", False)
     for word, mark in zip(words, marks, strict=True):
         size = _width(word, mark)
-        if lines[-1] and end + space + size > width:
+        if lines[-1] and word != "." and end + space + size > width:  # a full stop begins no line
             lines.append([])
             end = -space
         x = end + space if lines[-1] else 0.0
