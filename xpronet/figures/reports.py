@@ -71,6 +71,8 @@ def side_by_side(path: str | Path, title: str, columns: Sequence[str], examples:
         _say(figure, MARGIN, y, title, fontsize=12)
         y -= 1.7 * LINE
         for number, name in enumerate(("reference", *columns)):
+            while _width(name, True) > width:
+                name = f"…{name.removeprefix('…')[1:]}"
             _say(figure, MARGIN + number * (width + GAP), y, name, color="black", weight="bold")
         y -= 0.8 * LINE
         for head, cells in rows:
