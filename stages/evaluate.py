@@ -21,7 +21,6 @@ from xpronet.evaluation import extras, floors, lexical, statistics
 from xpronet.evaluation.meteor import running_meteor
 from xpronet.evaluation.params import EvaluateParams
 from xpronet.evaluation.summary import compared, summarise
-from xpronet.figures.reliability import reliability_diagrams
 from xpronet.labels import labeller
 from xpronet.labels.conditions import pseudo_labels, true_labels
 from xpronet.labels.params import LabelParams
@@ -93,7 +92,6 @@ def main() -> None:
             write_json(f"metrics/{split}.json", compared(scores))
             write_json(f"metrics/details/{split}.json", details)
             write_per_study(f"data/scores/{split}.tsv", chosen, table)
-            reliability_diagrams(f"metrics/figures/reliability_{split}.png", labels, probabilities, split=split)
     forget_unfinished("data")
 
 

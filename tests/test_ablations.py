@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.ablations import __main__ as command
@@ -96,6 +96,33 @@ def test_differences_have_both_tests(rows):
     assert [found[name]["ROUGE_L"]["p_studies_holm"] for name in found] == paired.holm(p)
 
 
+def test_an_interval_is_that_of_the_t_test():
+    values = [0.2, 0.5, 0.3]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert study.interval(values) == pytest.approx((expected.low, expected.high))
+    assert study.interval([0.5]) is None
+
+
+def test_a_study_is_drawn_again_without_any_run(rows, tmp_path, monkeypatch):
+    """A mended picture would else cost five hours."""
+    monkeypatch.setattr(command, "run_all", lambda runs: pytest.fail("runs were started"))
+    page = tmp_path / "page.md"
+    page.write_text(f"Before.\n{BEGIN}\n{END}\n")
+    page.with_suffix(".json").write_text(json.dumps(result_of(rows)))
+    command.main(page=page, redraw=True)
+    assert "### Beside the paper" in page.read_text()
+    assert page.with_suffix(".png").stat().st_size > 10_000 < page.with_suffix(".svg").stat().st_size
+
+
+def test_the_tables_in_docs_are_of_the_numbers_in_docs(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "draw", lambda *values: None)
+    pages = [ROOT / "docs/ablations.md", ROOT / "docs/ablations.json"]
+    for path in pages:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    command.main(page=tmp_path / "ablations.md", redraw=True)
+    assert (tmp_path / "ablations.md").read_text() == pages[0].read_text()
+
+
 def test_equal_seeds_are_no_evidence_and_equal_differences_are():
     assert (
         study.against({"full": [table(1, 0.1)], "same": [table(1, 0.1)]}, "full", seed=1)["same"]["BLEU_1"]["p_seeds"]
@@ -158,13 +185,23 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["with short runs", "without"])
-def test_the_picture_is_drawn(rows, tmp_path, short):
+def test_the_picture_shows_means_and_their_intervals(rows, tmp_path, monkeypatch, short):
     paper = {name: dict.fromkeys(ROWS, 0.1) for name in PAPER}
     result = result_of(rows) if short else {**result_of(rows), "short": None, "sweeps": {}}
     assert ("Trained a third" in tables(result)) is short
-    draw(tmp_path / "a.png", result, paper, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.width > 1000
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: (saved.append(self), path.touch()))
+    draw(tmp_path / "a", result, paper, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
+    bars, _, _, _, *sweeps = saved[0].axes
+    seeds = [each["BLEU_4"]["seeds"] for each in result["preset"]["rows"].values()]
+    assert [bar.get_width() for bar in bars.patches[: len(ROWS)]] == pytest.approx([np.mean(each) for each in seeds])
+    ends = [tuple(lines.get_segments()[0][:, 0]) for lines in bars.collections[::3][: len(ROWS)]]
+    assert ends == [pytest.approx(study.interval(each)) for each in seeds]
+    assert len(sweeps) == short
+    if short:
+        means = [np.mean(result["sweeps"]["gamma"]["values"][name]["BLEU_4"]["seeds"]) for name in ("1", "full", "15")]
+        line = sweeps[0].lines[0]
+        assert list(line.get_xdata()) == [1, 10, 15] and list(line.get_ydata()) == pytest.approx(means)
 
 
 FINDINGS = {"a": "The heart is large.", "b": "Cardiac size is increased."}

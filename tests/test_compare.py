@@ -8,14 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from pycocoevalcap.bleu.bleu import Bleu
 from typer.testing import CliRunner
 
 from xpronet.app import compare as comparing
+from xpronet.app import pictures
 from xpronet.app.cli import app
 from xpronet.app.compare import Side, compare, read_side
 from xpronet.app.written import parse_reports
 from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import lexical
+from xpronet.figures import reports, scores
 
 ROOT = Path(__file__).resolve().parents[1]
 FINDINGS = ["The heart is large.", "No effusion.", "Small left effusion.", "The lungs are clear.", "No pneumothorax."]
@@ -199,3 +203,79 @@ def test_parameters_that_are_not_whole_are_named():
     Path("wrong.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(ValueError, match="wrong.yaml: labels.uncertain = 'maybe': "):
         of("poor.jsonl", "good.jsonl", params=Path("wrong.yaml"))
+
+
+# figures
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn, by the name of its file, instead of pictures; and no Java."""
+    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(no_meteor()))
+    found = {}
+    for module, name in ((reports, "side_by_side"), (scores, "scores"), (scores, "curves")):
+        monkeypatch.setattr(module, name, lambda path, *what: found.update({path.name: what}))
+    return found
+
+
+def draw(*names: str) -> list[str]:
+    return pictures.figures(names, split="test", labels="predicted", params=Path("params.yaml"), out=Path("out"))
+
+
+def test_reports_stand_under_the_name_of_their_side(drawn):
+    """Two columns exchanged would show the worse model as the better one."""
+    assert "out/scores.png and .svg: scores of 2 sets of reports" in draw("poor.jsonl", "good.jsonl")
+    title, columns, examples = drawn["reports"]
+    assert columns == ("poor.jsonl", "good.jsonl") and "a good report of poor.jsonl" in title
+    for example in examples:
+        assert example.written == [POOR[0], example.reference] and example.reference in CLEANED
+    _, found = drawn["scores"]
+    for name, texts in (("poor.jsonl", POOR), ("good.jsonl", CLEANED)):
+        value, low, high = found[name]["BLEU_4"]
+        both = ({row: [text] for row, text in enumerate(each)} for each in (CLEANED, texts))
+        assert value == pytest.approx(Bleu(4).compute_score(*both, verbose=0)[0][3])
+        assert low <= value <= high
+    assert found["good.jsonl"]["micro_F1_14"][0] == 1 > found["poor.jsonl"]["micro_F1_14"][0]
+
+
+def no_meteor() -> SimpleNamespace:
+    return SimpleNamespace(statistics=lambda references, hypotheses: np.ones((len(hypotheses), 23)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ([{"gamma": 5}, {"gamma": 10, "seed": 2}, {"gamma": 5, "seed": 3}], ("gamma", [5, 10, 5])),
+        ([{"train": {"lr": 0.1}}, {"train": {"lr": 0.2}}], ("train.lr", [0.1, 0.2])),
+        ([{"gamma": 5}, {"gamma": 10, "theta": 2}], None),
+        ([{"cmpnet": True}, {"cmpnet": False}], None),
+        ([{"seed": 1}, {"seed": 2, "runtime": {"workers": 3}}], None),
+    ],
+)
+def test_a_sweep_is_recognised(changes, found, monkeypatch):
+    """Else its scores are rows without an order."""
+    base = {"seed": 1, "gamma": 10, "theta": 1, "cmpnet": True, "train": {"lr": 1}, "runtime": {"workers": 0}}
+    params = {f"run-{number}": {**base, **each} for number, each in enumerate(changes)}
+    monkeypatch.setattr(pictures.dvc.api, "params_show", lambda rev: params[rev])
+    assert pictures.the_parameter(list(params)) == found
+    assert pictures.the_parameter([*params, "other.jsonl"]) is None
+
+
+def test_scores_are_drawn_at_their_value_with_their_interval(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: (saved.append(self), path.touch()))
+    found = [dict.fromkeys(scores.SHOWN, (value, value - 0.1, value + 0.2)) for value in (0.4, 0.3, 0.5)]
+    scores.scores(tmp_path / "scores", "title", dict(zip("abc", found, strict=True)))
+    scores.curves(tmp_path / "curves", "title", "gamma", [5, 1, 5], found)
+    rows, curve = saved[0].axes[0], saved[2].axes[0]
+    assert [label.get_text() for label in rows.get_yticklabels()] == ["a", "b", "c"]
+    assert list(rows.lines[0].get_xdata()) == [0.4, 0.3, 0.5]
+    assert list(curve.lines[0].get_xdata()) == [1, 5] and list(curve.lines[0].get_ydata()) == pytest.approx([0.3, 0.45])
+    ends = [tuple(segment[:, 1]) for segment in curve.collections[0].get_segments()]
+    assert ends == [pytest.approx((value - 0.1, value + 0.2)) for value in (0.4, 0.3, 0.5)]
+
+
+def test_the_command_draws_and_says_where(drawn):
+    done = CliRunner().invoke(app, ["figures", "good.jsonl", "--out", "out"])
+    assert done.exit_code == 0 and "out/reports.png and .svg: reports of good.jsonl" in done.output
+    assert "one or more different names, got: a a" in str(CliRunner().invoke(app, ["figures", "a", "a"]).exception)

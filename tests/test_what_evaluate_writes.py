@@ -64,14 +64,9 @@ def evaluated(tmp_path_factory, jar):
             Path(f"data/features/{name}.npy").unlink()
         for name in LEFT:
             Path(name).touch()
-        pictures = {}
-        patch.setattr(
-            "stages.evaluate.reliability_diagrams",
-            lambda path, labels, probabilities, split: pictures.update({split: (path, labels, probabilities)}),
-        )
         patch.setattr("stages.evaluate.running_meteor", lambda: nullcontext(jar))
         made.run("evaluate", labels={"uncertain": "negative"})
-        yield SimpleNamespace(made=made, written=written, pictures=pictures, meteor=jar)
+        yield SimpleNamespace(made=made, written=written, meteor=jar)
 
 
 def predictions(made) -> dict[str, dict[str, dict]]:
@@ -242,9 +237,6 @@ def test_strata_and_the_classifier_go_by_the_split_s_own_labels(evaluated, split
     for name, values in quality.items():
         assert found["classifier"][name] == approx(dict(zip(names, values, strict=True))), name
         assert found["classifier"][f"macro_{name}"] == approx(np.mean(values))
-    path, *shown = evaluated.pictures[split]
-    assert path == f"metrics/figures/reliability_{split}.png"
-    np.testing.assert_array_equal(shown, (labels, probabilities))
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -292,7 +284,6 @@ def test_without_a_drawn_state_the_ceiling_is_held_against_the_labels(evaluated,
         for study in studies:
             del study["state"]
     Path("data/prepared/annotation.json").write_text(json.dumps(annotation))
-    monkeypatch.setattr("stages.evaluate.reliability_diagrams", lambda *values, **split: None)
     monkeypatch.setattr("stages.evaluate.running_meteor", lambda: nullcontext(evaluated.meteor))
     evaluated.made.run("evaluate", labels={"uncertain": "positive"})
     for split in ("val", "test"):

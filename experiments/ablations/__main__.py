@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from experiments.ablations.analysis import analyse
 from experiments.ablations.page import BLEU_4, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, put_between, tables
 from experiments.ablations.picture import draw
 from experiments.ablations.runs import plan, run_all
-from xpronet.common.files import write_json
+from xpronet.common.files import read_json, write_json
 from xpronet.common.params import Part, read
 from xpronet.sources.params import Dataset
 
@@ -27,9 +27,15 @@ def main(
     ] = "1,2,3",
     page: Annotated[Path, typer.Option(help="Markdown page to write the tables into.")] = Path("docs/ablations.md"),
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="Run nothing: tables and picture of the page's .json.")
+    ] = False,
 ) -> None:
     """Run the ablations and sweeps as DVC experiments, test the differences, and write tables and a picture."""
     try:
+        if redraw:
+            publish(page, read_json(page.with_suffix(".json")))
+            return
         long, short = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, short_seeds))
         if not long:
             raise ValueError(f"--seeds {seeds!r} names no seed")
@@ -42,13 +48,18 @@ def main(
         run_all(plan(long, short))
         result = analyse(long, short, params)
         write_json(page.with_suffix(".json"), result)
-        put_between(page, tables(result))
-        bleu_4 = {dataset: {row: scores[BLEU_4] for row, scores in rows.items()} for dataset, rows in PAPER.items()}
-        draw(page.with_suffix(".png"), result, bleu_4, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
+        publish(page, result)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
     typer.echo(tables(result))
-    typer.echo(f"{page}, and beside it .json and .png")
+    typer.echo(f"{page}, and beside it .json, .png and .svg")
+
+
+def publish(page: Path, result: dict[str, Any]) -> None:
+    """Write the tables of a study into its page, and the picture beside it."""
+    put_between(page, tables(result))
+    bleu_4 = {dataset: {row: scores[BLEU_4] for row, scores in rows.items()} for dataset, rows in PAPER.items()}
+    draw(page.with_suffix(""), result, bleu_4, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
 
 
 if __name__ == "__main__":

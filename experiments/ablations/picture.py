@@ -1,17 +1,18 @@
 """The picture of an ablation study beside the paper's Table 2, and of its sweeps (Figures 5 and 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from xpronet.common.files import replacing
+from experiments.ablations.runs import FULL
+from experiments.ablations.study import interval
+from xpronet.figures.drawing import BLACK, BLUE, GREY, RED, SKY, picture
 
-BLUE, GREY, RED = "#0b5394", "#7d8894", "#cc3333"
 SYMBOLS = {"gamma": "γ, prototypes that respond", "theta": "θ, tolerance of the contrastive loss"}
 FLOORS = {"constant": "constant report", "image_neighbour": "nearest image's report"}
+SURE = 0.05  # of p over seeds
 
 
 def draw(
@@ -22,9 +23,10 @@ def draw(
     constants: Mapping[str, float],
     titles: Mapping[str, str],
 ) -> None:
-    """BLEU-4 and clinical F1 of every row, the paper's BLEU-4, then the sweeps: seeds as dots over their mean.
+    """BLEU-4 and clinical F1 of every row, the paper's BLEU-4, then the sweeps: PATH.png and PATH.svg.
 
-    Under each row of the preset lies, thin, the one trained a third as long, where the study has it.
+    Seeds are dots over their mean, with its 95 % interval where there are several. Under each row of the preset lies,
+    thin, the one trained a third as long, where the study has it.
 
     Args:
         result: of `analysis.analyse`.
@@ -34,69 +36,94 @@ def draw(
         titles: row -> its name in the paper.
     """
     sweeps = result["sweeps"]
-    figure = Figure(figsize=(13, 7 if sweeps else 3.6), layout="constrained")
-    grid = figure.add_gridspec(2 if sweeps else 1, 4)
-    for place, (metric, name) in enumerate({"BLEU_4": "BLEU-4", "micro_F1_14": "micro F1 of 14 observations"}.items()):
-        _rows(figure.add_subplot(grid[0, place]), result, titles, metric, name)
-    for place, (dataset, rows) in enumerate(paper.items(), start=2):
-        axes = figure.add_subplot(grid[0, place])
-        values = [rows[row] for row in titles]
-        axes.barh(list(titles.values()), values, 0.6, color=GREY)
-        for y, value in enumerate(values):
-            axes.text(0, y, f" {value:.3f}", va="center", color="white", fontsize=9)
-        if dataset in constants:
-            axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
-        _finish(axes, f"{dataset}, paper: one run,\nlabels of the test reports", "BLEU-4", max(values))
-    for place, (key, sweep) in enumerate(sweeps.items()):
-        axes = figure.add_subplot(grid[1, 2 * place : 2 * place + 2])
-        _sweep(axes, key, sweep)
-        axes.set_title(f"{result['short']['steps']:,} steps; paper: {paper_sweeps[key]}", fontsize=9)
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=110)
+    with picture(path, 10, 10.4 if sweeps else 6.6) as figure:
+        heights = (3.2, 1.8, *[2.4] * bool(sweeps))
+        grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
+        for place, (metric, name) in enumerate({"BLEU_4": "BLEU-4", "micro_F1_14": "micro F1"}.items()):
+            axes = figure.add_subplot(grid[0, place])
+            _rows(axes, result, titles, metric, name)
+            if place == 0:
+                figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=9)
+        for place, (dataset, rows) in enumerate(paper.items()):
+            axes = figure.add_subplot(grid[1, place])
+            values = [rows[row] for row in titles]
+            axes.barh(list(titles.values()), values, 0.6, color=GREY)
+            for y, value in enumerate(values):
+                axes.text(0, y, f" {value:.3f}", va="center", color="white", fontsize=9)
+            if dataset in constants:
+                axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
+            title = f"BLEU-4 in the paper, {dataset}:\none run each, labels of the test reports"
+            _finish(axes, title, "", max(values))
+        for place, (key, sweep) in enumerate(sweeps.items()):
+            axes = figure.add_subplot(grid[2, place])
+            _sweep(axes, key, sweep)
+            sure = _surely_others(sweep["against_full"], "BLEU_4", list(sweep["against_full"]))
+            head = f"BLEU-4 over {SYMBOLS[key][0]}, {result['short']['steps']:,} steps:\n{sure}"
+            axes.set_title(f"{head}\nPaper: {paper_sweeps[key]}", fontsize=9, loc="left")
+        several = " and their means with 95 % intervals" if len(result["preset"]["seeds"]) > 1 else ""
+        figure.suptitle(f"Ablations on the phantom: seeds (dots){several}", x=0.01, ha="left")
 
 
 def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str], metric: str, name: str) -> None:
     preset, short = result["preset"], result["short"]
-    parts = [(preset, -0.12, 0.46, "#9fc5e8", BLUE)] + [(short, 0.28, 0.2, "#d9dee3", GREY)] * bool(short)
-    for part, offset, height, bar, dot in parts:
+    parts = [(preset, -0.12, 0.46, SKY)] + [(short, 0.28, 0.2, "#d0d5da")] * bool(short)
+    highest = 0.0
+    for part, offset, height, bar in parts:
         found = [part["rows"][row][metric] for row in titles]
         places = [y + offset for y in range(len(found))]
         axes.barh(places, [each["mean"] for each in found], height, color=bar, label=f"{part['steps']:,} steps")
         for y, each in zip(places, found, strict=True):
-            axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=14, color=dot, zorder=3)
+            highest = max(highest, *_interval(axes, each["seeds"], y, along_x=True))
+            axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=14, color=BLUE, zorder=3)
     axes.set_yticks(range(len(titles)), list(titles.values()))
     floors = {floor: preset["floors"][floor][metric]["mean"] for floor in FLOORS}
     for floor, style in zip(FLOORS, ("--", ":"), strict=True):
-        axes.axvline(floors[floor], color=RED, linestyle=style, linewidth=1.2, label=FLOORS[floor])
-    if metric == "BLEU_4":
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.3, -0.18), ncols=2)
-    shown = [seed for part, *_ in parts for row in titles for seed in part["rows"][row][metric]["seeds"]]
-    seeds = ", ".join(map(str, preset["seeds"]))
-    _finish(axes, f"phantom: seeds {seeds},\npredicted labels", name, max(*shown, *floors.values()))
+        axes.axvline(floors[floor], color=RED, linestyle=style, linewidth=1.4, label=f"floor: {FLOORS[floor]}")
+    sure = _surely_others(preset["against_full"], metric, titles)
+    _finish(axes, f"{name}, predicted labels:\n{sure}", "", max(highest, *floors.values()))
+
+
+def _interval(axes: Axes, seeds: Sequence[float], at: float, *, along_x: bool) -> tuple[float, float]:
+    """Draw the interval of a mean, and say where it ends; the seed itself where there is one."""
+    ends = interval(seeds)
+    if ends is None:
+        return seeds[0], seeds[0]
+    lines, caps = (axes.hlines, "|") if along_x else (axes.vlines, "_")
+    lines(at, *ends, color=BLACK, linewidth=1)
+    spots = (ends, [at, at]) if along_x else ([at, at], ends)
+    axes.scatter(*spots, marker=caps, s=30, color=BLACK, linewidth=1)
+    return ends
+
+
+def _surely_others(against: Mapping[str, Any], metric: str, titles: Mapping[str, str] | Sequence[str]) -> str:
+    """What a panel shows, in words: which rows or values differ from the full model by their p over seeds."""
+    found = [row for row in titles if row != FULL and (against[row][metric]["p_seeds"] or 1) < SURE]
+    if all(each[metric]["p_seeds"] is None for each in against.values()):
+        return "one seed tells no difference"
+    if not found:
+        return "none differs from the full model beyond the seeds"
+    names = ", ".join(titles[row] if isinstance(titles, Mapping) else row for row in found)
+    return f"{names} {'differs' if len(found) == 1 else 'differ'} from the full model (p over seeds < {SURE})"
 
 
 def _finish(axes: Axes, title: str, name: str, highest: float) -> None:
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.22 * highest), xlabel=name)
-    axes.set_title(title, fontsize=9)
+    axes.set(xlim=(0, 1.15 * highest), xlabel=name)
+    axes.set_title(title, fontsize=9, loc="left")
     if not axes.get_subplotspec().is_first_col():  # the rows are the first panel's
         axes.set_yticklabels([])
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _sweep(axes: Axes, key: str, sweep: Mapping[str, Any]) -> None:
-    named = {name: float(sweep["full"] if name == "full" else name) for name in sweep["values"]}
+    named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
     order = sorted(named, key=named.get)
-    axes.plot(
-        [named[name] for name in order],
-        [sweep["values"][name]["BLEU_4"]["mean"] for name in order],
-        color=BLUE,
-        linewidth=1.4,
-    )
+    means = [sweep["values"][name]["BLEU_4"]["mean"] for name in order]
+    axes.plot([named[name] for name in order], means, color=BLUE, linewidth=1.4)
+    highest = 0.0
     for name in order:
         seeds = sweep["values"][name]["BLEU_4"]["seeds"]
+        highest = max(highest, *_interval(axes, seeds, named[name], along_x=False), *seeds)
         axes.scatter([named[name]] * len(seeds), seeds, s=16, color=BLUE, zorder=3)
-    axes.axvline(named["full"], color=GREY, linewidth=1, linestyle="--")
-    axes.set_ylim(0, 1.1 * max(max(each["BLEU_4"]["seeds"]) for each in sweep["values"].values()))
-    axes.set(xlabel=SYMBOLS[key], ylabel="BLEU-4, phantom", xticks=[named[name] for name in order])
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.axvline(named[FULL], color=GREY, linewidth=1, linestyle="--")
+    axes.annotate("preset", (named[FULL], 0), (3, 4), textcoords="offset points", fontsize=9, color="#555555")
+    axes.set(xlabel=SYMBOLS[key], ylabel="BLEU-4", xticks=[named[name] for name in order], ylim=(0, 1.05 * highest))

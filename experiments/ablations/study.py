@@ -23,6 +23,14 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "deviation": deviation, "seeds": [float(value) for value in values]}
 
 
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean over other seeds, by Student's t; None for one seed."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
 def scores_of(tables: Sequence[Table]) -> dict[str, dict[str, Any]]:
     """`summary` of each metric over one table per seed."""
     found = [of_all(table) for table in tables]

@@ -284,6 +284,26 @@ def view(
     typer.echo(f"{out}: {studies:,} studies")
 
 
+@app.command(epilog="Example: xpronet figures HEAD wo-pi wo-cmpnet")
+def figures(
+    sides: Annotated[
+        list[str],
+        typer.Argument(help="DVC experiments, git revisions, or .jsonl files, as of compare."),
+    ],
+    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    labels: Annotated[
+        LabelSource, typer.Option(help="Under which labels the reports were written.")
+    ] = LabelSource.predicted,
+    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder for the pictures, PNG and SVG.")] = Path("data/figures"),
+) -> None:
+    """Draw reports of experiments side by side, and their scores with intervals: over the parameter that differs."""
+    from xpronet.app.pictures import figures as draw
+
+    for line in draw(sides, split=split.value, labels=labels.value, params=params, out=out):
+        typer.echo(line)
+
+
 def refuse_folders(*files: Path | None) -> None:
     """Raise ValueError, one line, where a folder is named for a file, before the minutes that scoring takes."""
     for file in filter(None, files):
