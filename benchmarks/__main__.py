@@ -1,4 +1,4 @@
-"""`make bench`: every comparison, a table, and benchmarks/results.json. Some five minutes on two quiet cores.
+"""`make bench`: every comparison, a table, and benchmarks/results.json. Some seven minutes on two quiet cores.
 
 Name parts to run only these: `python -m benchmarks decoding losses`.
 """
@@ -10,7 +10,7 @@ import torch
 
 from xpronet.common.files import write_json
 
-PARTS = ("losses", "images", "decoding", "training", "evaluation")
+PARTS = ("losses", "images", "decoding", "training", "evaluation", "start")
 THREADS = 2
 
 

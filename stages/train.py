@@ -123,7 +123,7 @@ def main() -> None:
             ),
             frozen=frozen.get("train"),
             validate=validate,
-            save=lambda model: checkpoint.save("data/model", model, card),
+            save=lambda model: checkpoint.save("data/model", model, card, classifier="data/classifier"),
             seed=params.seed,
             **settings,
         )

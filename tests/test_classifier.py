@@ -12,7 +12,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from tests.recorded import CLASSIFIER, Studies
 from xpronet.classifier import fit, network
 from xpronet.classifier.network import StudyClassifier, predict
+from xpronet.common.files import write_json
 from xpronet.encoders.backbones import resnet
+from xpronet.labels.conditions import CONDITIONS
 
 CPU = torch.device("cpu")
 PARAMS = CLASSIFIER.model_copy(update={"epochs": 4, "lr": 1e-6, "weight_decay": 0.25})
@@ -226,3 +228,20 @@ def test_a_classifier_folder_is_all_that_prediction_needs(classifier, tmp_path):
     assert loaded.backbone == "resnet18" and not loaded.training
     state = loaded.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in classifier.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"sizes": {}}, "not a classifier of this version: no 'backbone'"),
+        ([1], "not a classifier of this version: list indices"),
+        ({"backbone": "vgg16", "thresholds": {}}, "backbone 'vgg16' must be one of resnet18, resnet50, resnet101"),
+        ({"backbone": "resnet18", "thresholds": {}}, "no 'Enlarged Cardiomediastinum'"),
+        ({"backbone": "resnet18", "thresholds": dict.fromkeys(CONDITIONS, "high")}, "could not convert"),
+    ],
+)
+def test_another_folder_than_a_classifier_s_is_one_line(tmp_path, content, line):
+    write_json(tmp_path / "classifier.json", content)
+    with pytest.raises(ValueError, match="classifier.json: ") as error:
+        network.load(tmp_path)
+    assert line in str(error.value) and "\n" not in str(error.value)

@@ -74,6 +74,20 @@ def test_nothing_runs_twice(project):
     assert project.changed() == set()
 
 
+def test_a_model_is_exported_with_its_own_scores_only(project, tmp_path, monkeypatch):
+    """A card with those of another model would be believed."""
+    monkeypatch.chdir(project.folder)
+    assert CliRunner().invoke(app, ["export", str(tmp_path / "model")]).exit_code == 0
+    score = project.json("metrics/details/test.json")["predicted"]["BLEU_4"]
+    assert f"| BLEU_4 | {score:.3f} |" in (tmp_path / "model/README.md").read_text()
+    project.configure({"gamma": 4})
+    try:
+        line = str(CliRunner().invoke(app, ["export", str(tmp_path / "other")]).exception)
+    finally:
+        project.configure({})
+    assert "for train changed since: `dvc repro evaluate` first" in line and not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from xpronet.app.cli import app
 from xpronet.app.official import convert
+from xpronet.classifier import network
 from xpronet.data.reports import clean_report
 from xpronet.labels.conditions import ALPHABETICAL, CONDITIONS
 from xpronet.model import checkpoint
@@ -93,6 +94,19 @@ def test_mimic_cxr_s_classes_come_into_our_order(files, published, tmp_path):
     found, expected = ours(images, tokens, labels), theirs(images, tokens, alphabetical)
     torch.testing.assert_close(found.log_probs, expected.log_probs, rtol=0, atol=2e-5)
     assert card.style == "mimic_cxr" and card.max_length == 100
+
+
+def test_a_classifier_goes_into_the_folder(files, published, tmp_path):
+    """With it the folder says by itself which observations a new image has."""
+    path, annotation = files
+    torch.save(with_words(published, 12), path)
+    how = {"gamma": 3, "heads": 4, "min_count": 1}
+    network.save(tmp_path / "c", network.StudyClassifier("resnet18"), np.full(14, 0.25, np.float32))
+    assert "labels by" in convert(path, annotation, "iu_xray", tmp_path / "m", classifier=tmp_path / "c", **how)
+    assert network.load(tmp_path / "m/classifier")[1].tolist() == [0.25] * 14
+    with pytest.raises(ValueError, match="nothing/classifier.json: no such file"):
+        convert(path, annotation, "iu_xray", tmp_path / "n", classifier=tmp_path / "nothing", **how)
+    assert not (tmp_path / "n").exists()
 
 
 def test_another_vocabulary_is_refused_with_both_sizes(files, tmp_path):

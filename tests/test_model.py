@@ -228,3 +228,16 @@ def test_an_edited_card_is_one_line_with_the_file(model, tmp_path, wrong, messag
     with pytest.raises(ValueError, match=f"model.json: not a model of this version: {message}") as error:
         checkpoint.load(tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+def test_a_loaded_model_lies_in_memory_as_a_fresh_one(model, tmp_path):
+    """Nothing is drawn that is filled anyway, and products of few rows stay as fast."""
+    card = checkpoint.ModelCard(Vocabulary([*"abcdefghij", "<unk>"]), ("x",) * 14, "iu_xray", 56, 3, 6)
+    checkpoint.save(tmp_path / "model", model, card)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    loaded, _ = checkpoint.load(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), before)
+    fresh = XProNet(CONFIG).state_dict()
+    assert all(tensor.stride() == fresh[name].stride() for name, tensor in loaded.state_dict().items())
+    assert loaded.head.weight.t().is_contiguous()

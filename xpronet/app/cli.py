@@ -38,7 +38,7 @@ class PerStudy(StrEnum):
     example_f1 = "example_F1"
 
 
-@app.callback()
+@app.callback(epilog="Example: xpronet generate frontal.png --model data/model")
 def xpronet() -> None:
     """Radiology reports from chest X-rays with cross-modal prototypes."""
 
@@ -56,11 +56,84 @@ def import_official(
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Occurrences that make a word; 3 for iu_xray, 10 for mimic_cxr.")
     ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder of stage classify that goes with it and predicts labels from images.")
+    ] = None,
 ) -> None:
     """Make a model folder of a checkpoint that the published XProNet code has trained."""
     from xpronet.app.official import convert
 
-    typer.echo(convert(checkpoint, annotation, dataset.value, out, gamma=gamma, heads=heads, min_count=min_count))
+    sizes = {"gamma": gamma, "heads": heads, "min_count": min_count}
+    typer.echo(convert(checkpoint, annotation, dataset.value, out, classifier=classifier, **sizes))
+
+
+@app.command(epilog="Example: xpronet generate frontal.png --model data/model")
+def generate(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="PNG, JPEG or DICOM files, each a study; folders, each of which is a study with its images as views;"
+            " or a .csv with columns study and image.",
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option(help="A model folder, as training, import-official and export make it.")
+    ] = Path("data/model"),
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whose prototypes may be asked: `predicted` from the images (where the folder has a classifier, else"
+            " `none`), `none`: all; or names of observations, as 'Edema, Fracture'."
+        ),
+    ] = None,
+    beam_size: Annotated[int | None, typer.Option(min=1, help="Beams of the search, if not the folder's.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a report, if not the folder's.")] = None,
+    gamma: Annotated[
+        int | None, typer.Option(min=1, help="Prototypes that respond to a query, if not as trained.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines, a study each; so does --out NAME.jsonl.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where the reports go, if not to the terminal.")] = None,
+) -> None:
+    """Write reports for images. Research software and no medical device.
+
+    A study that cannot be read, or is no chest radiograph, is named at the end; the exit code is 1 then.
+    """
+    from xpronet.app import generate as generation
+    from xpronet.app.given import studies
+
+    refuse_folders(out)
+    given = studies(images)
+    problems = generation.generate(
+        given,
+        model,
+        labels=labels,
+        out=out,
+        as_json=json or (out is not None and out.suffix == ".jsonl"),
+        beam_size=beam_size,
+        max_length=max_length,
+        gamma=gamma,
+    )
+    if out:
+        typer.echo(f"{out}: {len(given) - len(problems):,} studies", err=True)
+    if problems:
+        typer.echo(generation.summary(problems, len(given)), err=True)
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: dvc repro && xpronet export published")
+def export(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    params: Annotated[Path, typer.Option(help="Parameter file: model_folder, dataset, labels.")] = Path("params.yaml"),
+    license: Annotated[
+        str | None, typer.Option(help="Of the weights, as Hugging Face names it; mit for the phantom, else other.")
+    ] = None,
+) -> None:
+    """Put the model that was scored, its classifier and a model card with its scores into a folder to share."""
+    from xpronet.app.export import export as export_model
+
+    export_model(out, params, license=license)
+    typer.echo(f"{out}: weights, classifier and a model card (README.md)")
 
 
 @app.command(epilog="Example: dvc repro label && xpronet doctor")

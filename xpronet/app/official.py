@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from xpronet.app.settings import SETTINGS
+from xpronet.classifier import network
 from xpronet.common.weights import read_weights
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
@@ -23,8 +24,12 @@ def convert(
     gamma: int,
     heads: int,
     min_count: int | None = None,
+    classifier: Path | None = None,
 ) -> str:
     """Write the model folder `out` and say in a line what it holds.
+
+    Args:
+        classifier: a folder of stage classify, to go with it.
 
     Raises:
         ValueError: `out` exists, a file is missing or broken, keys do not fit, or the vocabulary has another size.
@@ -33,6 +38,8 @@ def convert(
         raise ValueError(f"{out} exists: name a new folder, or remove it first")
     published = SETTINGS[dataset]
     min_count = min_count or published.min_count
+    if classifier:
+        network.load(classifier)
     state = read_state_dict(path)
     train = of_split(read_annotation(annotation), "train")
     vocabulary = Vocabulary.build((clean_report(study.report, dataset) for study in train), min_count)
@@ -51,11 +58,12 @@ def convert(
         beam_size=3,
         max_length=published.max_length,
     )
-    checkpoint.save(out, model, card)
+    checkpoint.save(out, model, card, classifier=classifier)
     config = model.config
     return (
         f"{out}: {config.backbone}, {config.layers} layers of width {config.d_model} with {heads} heads, "
-        f"{config.n_prototypes} prototypes per observation (gamma {gamma}), {len(vocabulary)} words"
+        f"{config.n_prototypes} prototypes per observation (gamma {gamma}), {len(vocabulary)} words, "
+        f"{f'labels by {classifier}' if classifier else 'no classifier of labels'}"
     )
 
 

@@ -6,6 +6,7 @@ hand.
 """
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from xpronet.common.devices import autocast
 from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.progress import track
-from xpronet.common.weights import load_exactly, read_weights, save_tensors
-from xpronet.data.dataset import StudyDataset, loader
+from xpronet.common.weights import load_exactly, read_weights, save_tensors, undrawn
+from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.encoders.backbones import resnet
+from xpronet.encoders.params import Backbone
 from xpronet.labels.conditions import CONDITIONS
 
 
@@ -37,6 +39,14 @@ class StudyClassifier(nn.Module):
 
 
 @torch.inference_mode()
+def probabilities(classifier: StudyClassifier, batch: Batch, *, precision: str, device: torch.device) -> Tensor:
+    """(B, K) float32 on the CPU, of each observation of each study of a batch."""
+    batch = batch.to(device)
+    with autocast(device, precision):
+        logits = classifier(batch.images, batch.views)
+    return torch.sigmoid(logits.float()).cpu()
+
+
 def predict(
     classifier: StudyClassifier,
     dataset: StudyDataset,
@@ -54,15 +64,11 @@ def predict(
     classifier.eval()
     rows = []
     for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="classify", unit="batches"):
-        batch = batch.to(device)
-        with autocast(device, precision):
-            logits = classifier(batch.images, batch.views)
-        probabilities = torch.sigmoid(logits.float()).cpu()
-        broken = ~probabilities.isfinite().all(dim=1)
+        rows.append(probabilities(classifier, batch, precision=precision, device=device))
+        broken = ~rows[-1].isfinite().all(dim=1)
         if broken.any():
-            name = dataset.name(int(batch.positions[broken.to(device)][0]))
+            name = dataset.name(int(batch.positions[broken][0]))
             raise ValueError(f"{name}: the classifier's probabilities are no numbers; lower classifier.lr")
-        rows.append(probabilities)
     return torch.cat(rows).numpy()
 
 
@@ -81,9 +87,21 @@ def save(folder: str | Path, classifier: StudyClassifier, thresholds: np.ndarray
 
 
 def load(folder: str | Path) -> tuple[StudyClassifier, np.ndarray]:
-    """The classifier in evaluation mode and its thresholds (K,)."""
+    """The classifier in evaluation mode and its thresholds (K,).
+
+    Raises:
+        ValueError: the folder is not a classifier's, or the weights are not of its backbone.
+    """
     content = read_json(Path(folder) / "classifier.json")
-    classifier = StudyClassifier(content["backbone"])
+    try:
+        backbone, thresholds = content["backbone"], content["thresholds"]
+        if backbone not in get_args(Backbone):
+            raise ValueError(f"backbone {backbone!r} must be one of {', '.join(get_args(Backbone))}")
+        thresholds = np.array([float(thresholds[name]) for name in CONDITIONS], np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{folder}/classifier.json: not a classifier of this version: {reason}") from None
+    classifier = undrawn(lambda: StudyClassifier(backbone))
     weights = read_weights(Path(folder) / "weights.safetensors", again="`dvc repro classify` makes it again")
     load_exactly(classifier.network, weights, where=folder)
-    return classifier.eval(), np.array([content["thresholds"][name] for name in CONDITIONS], np.float32)
+    return classifier.eval(), thresholds

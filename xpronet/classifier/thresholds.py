@@ -1,7 +1,6 @@
 """From probabilities to labels: thresholds chosen on validation."""
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from xpronet.classifier.params import Thresholds
 from xpronet.labels.conditions import BLANK, NO_FINDING, POSITIVE, SUPPORT_DEVICES, pseudo_labels
@@ -29,6 +28,8 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, *, kind: Th
 
 
 def _best(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    from sklearn.metrics import precision_recall_curve  # a second, which what only decides need not wait
+
     if not 0 < labels.sum() < len(labels):
         return 0.5
     precision, recall, cuts = precision_recall_curve(labels, probabilities)

@@ -1,9 +1,11 @@
 """Model folders, and published checkpoints.
 
-A folder holds `weights.safetensors` and `model.json`; nothing else is needed to generate. Nothing is ever unpickled.
+A folder holds `weights.safetensors` and `model.json`; nothing else is needed to generate. The image classifier, which
+says what prototypes a new image may query, lies in `classifier/` beside them where there is one. Nothing is unpickled.
 """
 
 import re
+import shutil
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from xpronet.common.files import raise_all, read_json, replacing, write_json
-from xpronet.common.weights import load_exactly, read_weights, save_tensors, without_prefix
+from xpronet.common.weights import load_exactly, read_weights, save_tensors, undrawn, without_prefix
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -49,10 +51,12 @@ class ModelCard:
         raise_all("model_folder", problems)
 
 
-def save(folder: str | Path, model: XProNet, card: ModelCard) -> None:
-    """Write the folder as a whole or not at all."""
+def save(folder: str | Path, model: XProNet, card: ModelCard, *, classifier: str | Path | None = None) -> None:
+    """Write the folder as a whole or not at all, with a copy of the classifier's."""
     with replacing(folder) as beside:
         beside.mkdir()
+        if classifier:
+            shutil.copytree(classifier, beside / "classifier", copy_function=shutil.copyfile)
         save_tensors(model.state_dict(), beside / "weights.safetensors")
         content = {**vars(card), "vocabulary": card.vocabulary.tokens, "sizes": asdict(model.config)}
         write_json(beside / "model.json", content)
@@ -67,7 +71,8 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
     folder = Path(folder)
     content = read_json(folder / "model.json")
     try:
-        model = XProNet(ModelConfig(**content.pop("sizes")))
+        config = ModelConfig(**content.pop("sizes"))
+        model = undrawn(lambda: XProNet(config))
         content["vocabulary"] = Vocabulary(content["vocabulary"])
         content["conditions"] = tuple(content["conditions"])
         card = ModelCard(**content)
