@@ -229,9 +229,9 @@ def test_explaining_leaves_the_model_as_it_was(model):
 def test_data_say_what_was_computed(found):
     each = found[2]
     probabilities = dict.fromkeys(CONDITIONS, 0.25)
-    images = [("frontal.png", 300, 200), ("lateral.png", 64, 64)]
+    sizes = [(300, 200), (64, 64)]
     content = json.loads(
-        json.dumps(to_json(each, VOCABULARY, CONDITIONS, crop=64, images=images, probabilities=probabilities))
+        json.dumps(to_json(each, VOCABULARY, CONDITIONS, crop=64, sizes=sizes, probabilities=probabilities))
     )
     assert content["report"] == VOCABULARY.decode(each.tokens.tolist())
     assert content["labels"] == ["Lung Opacity", "Atelectasis"]
@@ -300,7 +300,7 @@ def a_record(words, attention, **other):
         "report": " ".join(words),
         "labels": ["Edema"],
         "probabilities": None,
-        "views": [{"image": "", "size": [64, 96], "rows": places[0][0], "columns": places[1][0]}],
+        "views": [{"size": [64, 96], "rows": places[0][0], "columns": places[1][0]}],
         "patches": None,
         "words": [
             {
