@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -383,3 +384,42 @@ def test_a_model_without_prototypes_asks_for_no_labels(project, tmp_path):
     checkpoint.save(tmp_path / "m", model, card, classifier=project.folder / "data/classifier")
     (report,) = Reporter.load(tmp_path / "m", device="cpu").reports([picture(tmp_path, "a.png")])
     assert report.labels_from == "none"
+
+
+@pytest.mark.parametrize("cut", [[], ["--max-length", "3"], ["--gamma", "1"]], ids=str)
+def test_explanations_are_of_the_reports_that_were_written(here, tmp_path, cut):
+    """Whatever the search was told: the summed log-probability is the search's, and with γ 1 one prototype answers."""
+    path = tmp_path / "why.json"
+    written = lines(run("images", "--model", "model", "--json", "--explain", str(path), *cut).stdout)
+    content = json.loads(path.read_text())
+    assert content["notice"] == NOTICE
+    assert [study["id"] for study in content["studies"]] == [record["id"] for record in written]
+    for study, record in zip(content["studies"], written, strict=True):
+        same = ("report", "labels", "labels_from", "probabilities", "images")
+        assert {key: study[key] for key in same} == {key: record[key] for key in same}
+        assert study["log_prob"] == pytest.approx(record["log_prob"], abs=2e-3)
+        assert len(study["views"]) == len(study["images"])
+        assert study["views"][0]["size"] == [96, 96]
+        assert study["gamma"] == (1 if "--gamma" in cut else 3)
+        assert all(np.sum(word["attention"]) == pytest.approx(1, abs=1e-3) for word in study["words"])
+        if cut == ["--max-length", "3"]:
+            assert len(study["words"]) == 3
+
+
+def test_one_study_is_explained_in_a_picture(here, tmp_path):
+    study = sorted(Path("images").iterdir())[0]
+    run(str(study), "--model", "model", "--explain", str(tmp_path / "why.svg"))
+    assert (tmp_path / "why.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("why.pdf", "why.pdf: name a .json, .png or .svg file"),
+        ("why.png", r"why.png: a picture shows one study, and \d+ are named: take one, or a .json"),
+    ],
+)
+def test_explanations_that_a_file_cannot_hold(here, tmp_path, name, message):
+    done = run("images", "--model", "model", "--explain", str(tmp_path / name), code=1)
+    assert re.search(message, str(done.exception))
+    assert not any(tmp_path.iterdir())

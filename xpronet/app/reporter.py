@@ -7,7 +7,7 @@ What `xpronet generate` prints and whatever else shows reports comes from here. 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from xpronet.data.dataset import Batch, collate
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.decoding import NoNumbers
+from xpronet.model.explain import explain, to_json
 from xpronet.model.xpronet import XProNet
 from xpronet.sources.images import resize_square
 
@@ -35,6 +36,7 @@ class Views(NamedTuple):
 
     pixels: np.ndarray  # (V, crop, crop) uint8
     doubts: tuple[str, ...] = ()  # what is odd about the pictures
+    sizes: tuple[tuple[int, int], ...] = ()  # height and width of each original
 
 
 class Labels(NamedTuple):
@@ -102,7 +104,8 @@ class Reporter:
             raise ValueError("a study without images")
         found = [read_radiograph(image, size=self.card.crop) for image in images]
         squares = [resize_square(pixels, self.card.crop) for pixels, _ in found]
-        return Views(np.stack(squares), tuple(doubt for _, doubts in found for doubt in doubts))
+        doubts = tuple(doubt for _, doubts in found for doubt in doubts)
+        return Views(np.stack(squares), doubts, tuple(pixels.shape for pixels, _ in found))
 
     def write(
         self,
@@ -138,6 +141,38 @@ class Reporter:
                 study.doubts,
             )
             for row, (study, text, log_prob, values) in enumerate(rows)
+        ]
+
+    def explain(
+        self,
+        studies: Sequence[Views],
+        reports: Sequence[Report],
+        *,
+        max_length: int | None = None,
+        gamma: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Where the words of these studies' reports looked and what they asked for, as docs/explanations.md has it.
+
+        Args:
+            reports: what `write` made of the studies, with the same `max_length` and `gamma`.
+        """
+        batch, vocabulary = self.batch(studies), self.card.vocabulary
+        labels = np.stack([named(report.labels) for report in reports])
+        most = self.card.max_length if max_length is None else max_length
+        ids = [torch.tensor(vocabulary.encode(report.text)[1:][:most]) for report in reports]  # the longest have no end
+        tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(self.device)
+        self._respond(gamma)
+        found = explain(self.model, batch.images, tokens, torch.from_numpy(labels).to(self.device), views=batch.views)
+        return [
+            to_json(
+                each,
+                vocabulary,
+                CONDITIONS,
+                crop=self.card.crop,
+                sizes=study.sizes,
+                probabilities=report.probabilities,
+            )
+            for each, study, report in zip(found, studies, reports, strict=True)
         ]
 
     def batch(self, studies: Sequence[Views]) -> Batch:
@@ -177,9 +212,7 @@ class Reporter:
         gamma: int | None = None,
     ) -> tuple[list[str], list[float]]:
         """Texts and log-probabilities of a batch under labels (B, 14) 0/1."""
-        config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
-        if config.cmpnet:
-            self.model.memory.gamma = config.gamma
+        self._respond(gamma)
         try:
             result = self.model.generate(
                 batch.images,
@@ -191,6 +224,12 @@ class Reporter:
         except NoNumbers:
             raise ValueError("the model's log-probabilities are no numbers: its weights are broken") from None
         return [self.card.vocabulary.decode(ids) for ids in result.tokens.tolist()], result.log_probs.tolist()
+
+    def _respond(self, gamma: int | None) -> None:
+        """Let so many prototypes respond to a query from now on."""
+        config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
+        if config.cmpnet:
+            self.model.memory.gamma = config.gamma
 
 
 def named(names: Sequence[str]) -> np.ndarray:

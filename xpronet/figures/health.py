@@ -47,7 +47,9 @@ def count_uses(
 
     def watch(memory: PrototypeMemory, inputs: tuple[Tensor, ...]) -> None:
         x, keys, _, mask = inputs
-        seen.append((*memory.choose(x, keys, mask), mask))
+        chosen, _ = memory.select(x, keys, mask)
+        allowed = mask[None, :, None, :].expand(*chosen.shape[:3], -1).gather(-1, chosen)
+        seen.append((chosen, allowed, mask))
 
     watching = model.memory.register_forward_pre_hook(watch)
     try:
@@ -57,13 +59,13 @@ def count_uses(
             output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
             _, words = token_nats(output.log_probs, batch.tokens[:, 1:])  # a query says the word after it
             for kind, (chosen, asked) in enumerate(zip(seen, (output.patches, words), strict=True)):
-                top, rows, mask = (each.cpu() for each in chosen)  # (h, B, T, γ) twice, (B, M)
+                rows, allowed, mask = (each.cpu() for each in chosen)  # (h, B, T, γ) twice, (B, M)
                 asked = asked.cpu()
-                responds = (top > -torch.inf) & asked[None, :, :, None]
+                responds = allowed & asked[None, :, :, None]
                 counts[kind] += np.bincount(rows[responds].numpy(), minlength=shape[1])
                 of_study = responds.sum(dim=(0, 2, 3)).double()  # (B,)
                 expected[kind] += ((of_study / mask.sum(dim=1))[:, None] * mask).sum(dim=0).numpy()
-                queries[kind] += len(top) * int(asked.sum())
+                queries[kind] += len(rows) * int(asked.sum())
     finally:
         watching.remove()
     return {kind: Uses(int(n), *each) for kind, n, *each in zip(QUERIES, queries, counts, expected, strict=True)}
