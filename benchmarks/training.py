@@ -29,6 +29,7 @@ PARAMS = {
     "lr_step": 10,
     "warmup_epochs": 0,
     "clip_norm": None,
+    "nonfinite": "stop",
     "freeze_epochs": 0,
     "crops": 1,
     "val_beam_size": 3,
