@@ -88,8 +88,8 @@ def train(
             still = course.epoch < params.freeze_epochs
             model.visual.freeze(still)
             batches = loader(frozen if still else dataset, **loading)
-            visual, rest = schedule.get_last_lr()
-            row = {"epoch": course.epoch + 1, "lr": rest, "lr_visual": visual}
+            factor = rate((course.epoch * moments + 0.5) / moments, params)  # of the epoch's first step
+            row = {"epoch": course.epoch + 1, "lr": factor * params.lr, "lr_visual": factor * params.lr_visual}
             row |= _epoch(course, model, adam, schedule, batches, objective, params)
             what = f"validation after epoch {course.epoch + 1}"
             with course.validating(), memory_for(what, "lower runtime.batch_size, which changes no result"):
@@ -152,16 +152,17 @@ def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
         buffers = [each.clone() for each in model.buffers()] if params.nonfinite == "skip" else []
         with memory_for(what, advice):
             losses, norm = step(model, adam, batch.to(course.device), objective, params.precision, params.clip_norm)
-        schedule.step()
         if not (losses.isfinite().all() and norm.isfinite()):
             if params.nonfinite == "stop":
                 culprit = "gradient" if losses.isfinite().all() else "loss"
                 line = f"{what}: the {culprit} is not a number any more; lower train.lr or train.lr_visual"
                 raise course.unusable(batch, batches.dataset, line)
+            schedule.step()
             for buffer, before in zip(model.buffers(), buffers, strict=True):  # the statistics of batch norm
                 buffer.copy_(before)
             sums["skipped"] += 1
             continue
+        schedule.step()
         sums["losses"] += len(batch.labels) * losses
         sums["studies"] += len(batch.labels)
         sums["norms"] += norm
