@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 def test_a_run_killed_at_any_moment_ends_in_the_same_bytes():
     """Weights, metrics and history of stage train, with a frozen extractor or without, and of stage classify."""
-    assert kills.main(9, fresh=0, seed=5) == []
+    assert kills.main(10, fresh=0) == []
 
 
 class Killed(BaseException):
@@ -155,7 +155,7 @@ def test_a_full_disk_is_a_line_and_training_goes_on(whole, tmp_path, caplog):
     lines = [line for line in caplog.messages if "not saved" in line]
     expected = r"the state is not saved, and training goes on: .*\.safetensors: no room for [\d,]+ bytes, .*"
     assert len(lines) > 9 and all(re.fullmatch(expected, line) for line in lines)
-    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob(".*part*"))
+    assert not list(tmp_path.rglob("0*.safetensors")) and not list(tmp_path.rglob(".*part*"))
     assert Saved(tmp_path).train().result() == whole.result()
 
 
@@ -288,16 +288,8 @@ def test_states_belong_to_parameters_code_inputs_and_device(tmp_path, monkeypatc
 
 def network() -> XProNet:
     torch.manual_seed(0)
-    sizes = {
-        "d_model": 8,
-        "d_ff": 8,
-        "heads": 2,
-        "layers": 1,
-        "n_prototypes": 12,
-        "d_prototype": 4,
-        "gamma": 1,
-        "prototype_dropout": 0.0,
-    }
+    sizes = {"d_model": 8, "d_ff": 8, "heads": 2, "layers": 1, "n_prototypes": 12, "d_prototype": 4, "gamma": 1}
+    sizes["prototype_dropout"] = 0.0
     return XProNet(ModelConfig(vocab_size=5, backbone="resnet18", **sizes))
 
 
@@ -428,7 +420,7 @@ def test_prototypes_that_nobody_chose_are_counted():
     class Large(Studies):
         def __getitem__(self, item):
             pixels, *rest = super().__getitem__(item)
-            return np.tile(pixels, (1, 32, 32)), *rest
+            return np.tile(pixels[:1], (1, 32, 32)), *rest  # patches of absent views choose too, to no effect
 
     dataset = Large(np.eye(14)[[2, 2, 5]])
     history = train(
