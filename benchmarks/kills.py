@@ -56,8 +56,14 @@ CHANGES = {
     "classifier": {"epochs": 2, "batch_size": 4, "lr": 0.1},
     "model": {"d_model": 8, "d_ff": 8, "heads": 2, "layers": 1},
     "train": {
-        **{"epochs": 2, "batch_size": 4, "lr": 0.03, "lr_visual": 0.03, "warmup_epochs": 0.5},
-        **{"crops": 2, "val_beam_size": 2, "val_max_length": 8},
+        "epochs": 2,
+        "batch_size": 4,
+        "lr": 0.03,
+        "lr_visual": 0.03,
+        "warmup_epochs": 0.5,
+        "crops": 2,
+        "val_beam_size": 2,
+        "val_max_length": 8,
     },
     "runtime": {"device": "cpu", "workers": 0, "batch_size": 4, "save_minutes": 0},
 }
@@ -221,8 +227,12 @@ def moment(source: Path, folder: Path, kind: str, seconds: float, draw: random.R
     return went
 
 
-def main(moments: int, *, fresh: int = FRESH, seed: int = 1, say: Callable[[str], None] = print) -> list[str]:
-    """What differs, a line each; `say` is told how it goes."""
+def main(moments: int, *, fresh: int = FRESH, seed: int = 1) -> list[str]:
+    """What differs, a line each.
+
+    Args:
+        fresh: how many of the moments are in a Python of their own.
+    """
     draw, began, differs, went = random.Random(seed), time.monotonic(), [], Counter()
     with tempfile.TemporaryDirectory() as place:
         source, expected, seconds = Path(place) / "source", {}, {}
@@ -248,12 +258,12 @@ def main(moments: int, *, fresh: int = FRESH, seed: int = 1, say: Callable[[str]
             other = sorted(path for path in {**expected[kind], **found} if expected[kind].get(path) != found.get(path))
             if other:
                 differs.append(f"moment {number}, {kind}: {', '.join(other)}")
-                say(differs[-1])
+                print(differs[-1], flush=True)
             shutil.rmtree(folder)
             if number % 20 == 19:
-                say(f"{number + 1} of {moments} moments, {time.monotonic() - began:.0f} s")
-    say(", ".join(f"{name}: {count}" for name, count in went.items()))
-    say(f"{moments} moments: {f'{len(differs)} differ' if differs else 'nothing differs'}")
+                print(f"{number + 1} of {moments} moments, {time.monotonic() - began:.0f} s", flush=True)
+    print(", ".join(f"{name}: {count}" for name, count in went.items()))
+    print(f"{moments} moments: {f'{len(differs)} differ' if differs else 'nothing differs'}")
     return differs
 
 
