@@ -28,8 +28,8 @@ def states(stage: str, params: Strict, device: torch.device) -> States:
         place = CODE if dep.startswith(("stages/", "xpronet/")) else Path()
         for path in _files(place / dep):
             about[path.relative_to(place).as_posix()] = _sha256(path)
-    root = Path(os.environ.get("DVC_ROOT", "."))  # which DVC sets, in a copy to the repository it is of
-    home = root if Path.cwd().is_relative_to(root.absolute()) else Path()
+    root = Path(os.environ.get("DVC_ROOT", ""))  # DVC sets it, in a copy to the repository that the copy is of
+    home = root if Path.cwd().is_relative_to(root.resolve()) else Path()
     return States(home / ".resume" / stage, about, minutes=params.runtime.save_minutes)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from xpronet.common.files import replacing
 from xpronet.common.progress import track
 from xpronet.common.states import States
 from xpronet.common.weights import save_tensors
@@ -167,8 +168,12 @@ class Course:
         if self._states:
             path = self._states.home / "nonfinite.safetensors"
             parts = {"batch": vars(batch), "module": self.module.state_dict(), "generators": self._drawn}
-            save_tensors(_flat(parts), path)
-            text += f"; that batch, the weights and the random generators are in {path}"
+            try:
+                with replacing(path) as beside:
+                    save_tensors(_flat(parts), beside)
+                text += f"; that batch, the weights and the random generators are in {path}"
+            except OSError as error:
+                text += f"; that batch is not saved: {error}"
         return ValueError(text)
 
     def _say_pace(self) -> None:

@@ -76,16 +76,13 @@ class States:
         if before:  # after a crash of the machine too one of the two is whole; by now the system has written it anyway
             with open(before[-1], "rb") as file:
                 os.fsync(file.fileno())
-        kept = self._numbered()[-KEPT:]
-        named = {self._best(_content(path)["best"]) for path in kept}
-        for path in self.folder.glob("*.safetensors"):
-            if path not in kept and path not in named:
-                path.unlink()
+        self._tidy()
 
     def save_best(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the weights of an epoch, before a state that names it; FullDisk as `save`."""
         with replacing(self._best(epoch)) as beside:
             save_tensors(tensors, beside)
+        self._tidy(self._best(epoch))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]] | None:
         """The newest state: its content, its tensors and those of its best epoch; None where there is none."""
@@ -98,6 +95,13 @@ class States:
     def finish(self) -> None:
         """Remove them, when the results of the run are written."""
         shutil.rmtree(self.folder)
+
+    def _tidy(self, *also: Path) -> None:
+        kept = self._numbered()[-KEPT:]
+        named = {self._best(_content(path)["best"]) for path in kept}
+        for path in self.folder.glob("*.safetensors"):
+            if path not in {*kept, *named, *also}:
+                path.unlink()
 
     def _numbered(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
