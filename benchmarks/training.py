@@ -1,15 +1,19 @@
 """One training step (forward, losses, backward, optimiser) against forward and backward of the bare ResNet-101.
 
-And a step from a frozen extractor's stored patch features against a whole one.
+A step from a frozen extractor's stored patch features against a whole one. And what an epoch's saved states cost.
 """
 
+import tempfile
 from collections.abc import Callable
+from itertools import count
 
 import torch
 
 from benchmarks.measure import alternate, at_least, at_most
 from benchmarks.setting import BATCH, CONFIG, OBJECTIVE, VIEWS, labels, model, pixels, tokens
+from xpronet.common.course import Course
 from xpronet.common.devices import autocast
+from xpronet.common.states import States
 from xpronet.data.dataset import Batch
 from xpronet.data.pack import normalise
 from xpronet.encoders.backbones import WIDTH
@@ -29,12 +33,15 @@ PARAMS = {
     "lr_step": 10,
     "warmup_epochs": 0,
     "clip_norm": None,
+    "nonfinite": "stop",
     "freeze_epochs": 0,
     "crops": 1,
     "val_beam_size": 3,
     "val_max_length": 60,
 }
 PATCHES = 7 * 7
+STEPS = 130  # of an epoch over the 2,069 studies of IU-Xray's train split
+MINUTES = 10  # runtime.save_minutes
 MUST = {"float32": 1.2, "bf16": 1.3}
 
 
@@ -44,7 +51,28 @@ def rows(repeats: int = 3) -> list[dict]:
         for precision, must in MUST.items()
     ]
     frozen, whole = alternate(ours("float32", frozen=True), ours("float32"), repeats=repeats)
-    return [*found, at_least("training step from stored patch features", 1 / frozen, 1 / whole, 10, "steps/s")]
+    return [
+        *found,
+        at_least("training step from stored patch features", 1 / frozen, 1 / whole, 10, "steps/s"),
+        saved_states(repeats),
+    ]
+
+
+def saved_states(repeats: int) -> dict:
+    """One after the epoch, with the best weights so far, and one per MINUTES, against the epoch's steps."""
+    network, device = model().train(), torch.device("cpu")
+    adam = optimiser(network, TrainParams(**PARAMS, precision="float32"))
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1.0)
+    batch, epochs = whole_batch(frozen=False), count()
+    with tempfile.TemporaryDirectory() as folder, States(folder, {}, minutes=MINUTES) as states:
+        course = Course(network, adam, schedule, device=device, states=states)
+        saving, stepping = alternate(
+            lambda: course.finish_epoch({}, next(epochs), network.state_dict()),
+            lambda: step(network, adam, batch, OBJECTIVE, "float32"),
+            repeats=repeats,
+        )
+    epoch = STEPS * stepping
+    return at_most("saved states of an epoch", (1 + epoch // (60 * MINUTES)) * saving, epoch, 0.02)
 
 
 def ours(precision: str, *, frozen: bool = False) -> Callable[[], None]:
@@ -52,14 +80,18 @@ def ours(precision: str, *, frozen: bool = False) -> Callable[[], None]:
     network = model().train()
     network.visual.freeze(frozen)
     adam = optimiser(network, params)
-    batch = Batch(
+    batch = whole_batch(frozen=frozen)
+    return lambda: step(network, adam, batch, OBJECTIVE, precision)
+
+
+def whole_batch(*, frozen: bool) -> Batch:
+    return Batch(
         pixels=torch.rand(BATCH, VIEWS, PATCHES, WIDTH[CONFIG.backbone]) if frozen else pixels(),
         views=torch.ones(BATCH, VIEWS, dtype=torch.bool),
         tokens=tokens(),
         labels=labels(BATCH),
         positions=torch.arange(BATCH),
     )
-    return lambda: step(network, adam, batch, OBJECTIVE, precision)
 
 
 def bare(precision: str) -> Callable[[], None]:

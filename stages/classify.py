@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from stages.resume import states
 from stages.stage import run
 from xpronet.classifier import network
 from xpronet.classifier.calibration import quality
@@ -45,18 +46,29 @@ def main() -> None:
             pack, [images[row] for row in rows], labels=labels[rows], seed=params.seed, ids=ids, **options
         )
 
-    fitted = fit(dataset("train", augment=True)[1], dataset("val")[1], params.classifier, seed=params.seed, **settings)
-    network.save("data/classifier", fitted.classifier, fitted.thresholds)
-    rows, unlabelled = dataset("val", "test")
-    probabilities = network.predict(fitted.classifier, unlabelled, precision=params.classifier.precision, **settings)
-    chosen = [studies[row] for row in rows]
-    write_labels("data/predicted_probabilities.csv", chosen, probabilities)
-    decided = decide(probabilities, fitted.thresholds)
-    write_labels("data/predicted_labels.csv", chosen, decided)
-    val = np.array([study.split == "val" for study in chosen])
-    found = quality(labels[rows][val], probabilities[val], decided[val])
-    write_json("metrics/classifier.json", {name: found[name] for name in ("macro_AUROC", "macro_F1", "macro_ECE")})
-    write_json("metrics/details/classifier.json", {"val": found, "epochs": fitted.history})
+    with states("classify", params, settings["device"]) as saved:
+        fitted = fit(
+            dataset("train", augment=True)[1],
+            dataset("val")[1],
+            params.classifier,
+            seed=params.seed,
+            states=saved,
+            **settings,
+        )
+        network.save("data/classifier", fitted.classifier, fitted.thresholds)
+        rows, unlabelled = dataset("val", "test")
+        probabilities = network.predict(
+            fitted.classifier, unlabelled, precision=params.classifier.precision, **settings
+        )
+        chosen = [studies[row] for row in rows]
+        write_labels("data/predicted_probabilities.csv", chosen, probabilities)
+        decided = decide(probabilities, fitted.thresholds)
+        write_labels("data/predicted_labels.csv", chosen, decided)
+        val = np.array([study.split == "val" for study in chosen])
+        found = quality(labels[rows][val], probabilities[val], decided[val])
+        write_json("metrics/classifier.json", {name: found[name] for name in ("macro_AUROC", "macro_F1", "macro_ECE")})
+        write_json("metrics/details/classifier.json", {"val": found, "epochs": fitted.history})
+        saved.finish()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """What every stage does: log, keep a second one away, and turn a user's mistake into one line."""
 
-import fcntl
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from xpronet.common.lock import alone
 from xpronet.common.shortage import explain
 
 
@@ -33,16 +33,14 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(line)
 
 
-@contextmanager
-def only_one() -> Iterator[None]:
-    """A killed dvc leaves its stage running: refuse to start a second one in the same folder."""
-    path = Path("data/.lock")
-    path.parent.mkdir(exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                "another stage is still running in this folder: end its `python -m stages.…` first"
-            ) from None
-        yield
+def only_one() -> AbstractContextManager[None]:
+    """A killed dvc leaves its stage running: refuse to start a second one in the same folder.
+
+    Raises:
+        ValueError: a stage runs; the line has the process's id.
+    """
+    return alone(
+        "data/.lock",
+        name=f"`python -m stages.{Path(sys.argv[0]).stem}`",
+        refused="another stage is still running in this folder",
+    )

@@ -1,10 +1,13 @@
 """Images, reports, labels and prototypes -> data/model, chosen on validation, and its history (Eq. 8-20)."""
 
 import csv
+import logging
 
 import torch
 
+from stages.resume import states
 from stages.stage import run
+from xpronet.common.course import Row
 from xpronet.common.devices import choose
 from xpronet.common.files import replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
@@ -28,6 +31,8 @@ from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
 from xpronet.training.params import Symbols, TrainParams
+
+logger = logging.getLogger(__name__)
 
 
 class Params(Symbols):
@@ -61,6 +66,7 @@ def main() -> None:
         labels=read_labels("data/labels.csv", splits["train"]),
         augment=True,
         seed=params.seed,
+        ids=[study.id for study in splits["train"]],
     )
     validation = StudyDataset(
         pack,
@@ -106,9 +112,16 @@ def main() -> None:
             batch_size=params.runtime.batch_size,
             **settings,
         )
+        if len(set(reports)) == 1 < len(reports):
+            logger.warning("all %d reports on validation are the same: collapsed so far", len(reports))
         return lexical.score(cleaned["val"], reports, meteor=meteor)
 
-    with running_meteor() as meteor:
+    def record(history: list[Row], pace: list[Row]) -> None:
+        write_rows("metrics/history.tsv", history)
+        if pace:
+            write_rows("data/pace.tsv", pace)  # times differ from run to run: no result
+
+    with states("train", params, settings["device"]) as saved, running_meteor() as meteor:
         history = train(
             model,
             dataset,
@@ -124,12 +137,14 @@ def main() -> None:
             frozen=frozen.get("train"),
             validate=validate,
             save=lambda model: checkpoint.save("data/model", model, card, classifier="data/classifier"),
+            record=record,
+            states=saved,
             seed=params.seed,
             **settings,
         )
-    write_history("metrics/history.tsv", history)
-    best = max(history, key=lambda row: row["val_selection"])
-    write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
+        best = max(history, key=lambda row: row["val_selection"])
+        write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
+        saved.finish()
 
 
 def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
@@ -158,11 +173,11 @@ def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
     return model
 
 
-def write_history(path: str, history: list[dict[str, float]]) -> None:
+def write_rows(path: str, rows: list[Row]) -> None:
     with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(history[0]), delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ RECIPE = TrainParams(
     lr_step=10,
     warmup_epochs=0.0,
     clip_norm=None,
+    nonfinite="stop",
     freeze_epochs=0,
     crops=1,
     precision="float32",

@@ -33,6 +33,9 @@ class Studies(Dataset):
         pixels = np.full((2 if study == 1 else 1, 1, 1), 50 * study, np.uint8)
         return pixels, [0, study + 1, 0], self.labels[study], study
 
+    def name(self, study: int) -> str:
+        return f"study {study}"
+
     def orders(self) -> list[list[int]]:
         """The studies of each epoch as they came, for epochs that came one after the other."""
         size = len(self)

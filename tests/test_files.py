@@ -2,8 +2,11 @@
 
 import errno
 import gzip
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ from xpronet.common.files import (
     replacing,
     write_json,
 )
+from xpronet.common.lock import alone
 from xpronet.common.params import load_yaml
 from xpronet.common.weights import read_weights, save_tensors
 
@@ -200,9 +204,31 @@ def test_a_second_stage_does_not_start_beside_a_running_one(tmp_path, monkeypatc
     with only_one():
         done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "another stage is still running" in done.stderr
-    assert "Traceback" not in done.stderr
+    line = f"another stage is still running in this folder: process {os.getpid()}, `python -m stages"
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
     assert subprocess.run(command, capture_output=True, text=True).stdout == "started\n"
+
+
+def test_a_killed_process_keeps_nobody_away(tmp_path):
+    """Although what it has forked lives on, as data loaders do for seconds, and another process has its id by now."""
+    path, fds = tmp_path / "lock", os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with alone(path, name="a", refused=""):
+                if os.fork():
+                    os.write(fds[1], b"locked")
+                    time.sleep(60)
+                time.sleep(3)
+        finally:
+            os._exit(0)
+    assert os.read(fds[0], 6) == b"locked"
+    with pytest.raises(ValueError, match=f"^refused: process {child}, "), alone(path, name="", refused="refused"):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with alone(path, name="me", refused=""):
+        assert path.read_text() == f"process {os.getpid()}, me\n"
 
 
 @pytest.mark.parametrize(

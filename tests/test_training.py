@@ -158,7 +158,9 @@ def test_every_step_trains_although_validation_leaves_evaluation_mode(run):
 def test_the_history_is_means_per_study(run):
     """The last, smaller batch weighs less; contrastive losses of 2, 2 and 1 studies that differ by hand: Eq. 17."""
     names = ["epoch", "lr", "total", "cross_entropy", "visual_contrastive", "textual_contrastive"]
-    assert all(list(row) == [*names, "val_BLEU_4", "val_BLEU_1", "val_METEOR", "val_selection"] for row in run.history)
+    validation = ["val_BLEU_4", "val_BLEU_1", "val_METEOR"]
+    columns = ["epoch", "lr", "lr_visual", *names[2:], "gradient_norm", "skipped", *validation, "val_selection"]
+    assert all(list(row) == columns for row in run.history)
     visual = (2 * 2 * (1 - 0.4) / 4 * 2) / 5  # two ordered pairs above the margin in each batch of 2
     textual = (2 * 2 / 4 * 2 + 1) / 5  # nothing is like nothing, itself included
     start = 0.0
@@ -168,7 +170,9 @@ def test_the_history_is_means_per_study(run):
         start += 3 * rates
         expected = [epoch + 1, 3e-3 * 0.5**epoch, ce + visual + 0.1 * textual, ce, visual, textual]
         assert [row[name] for name in names] == pytest.approx(expected, rel=1e-5)
-    assert [tuple(row.values())[6:9] for row in run.history] == SCORES
+        assert row["lr_visual"] == pytest.approx(1e-3 * 0.5**epoch)
+        assert (row["gradient_norm"], row["skipped"]) == (pytest.approx(2**0.5, rel=1e-6), 0)  # -1 of either weight
+    assert [tuple(row[name] for name in validation) for row in run.history] == SCORES
     selections = [row["val_selection"] for row in run.history]
     assert selections == pytest.approx([0, 0.434, 0.3, 0.297, 0.335, 0.434, 0.566])
 

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 from xpronet.classifier.calibration import macro_auroc
 from xpronet.classifier.network import StudyClassifier, predict
 from xpronet.classifier.params import ClassifierParams
 from xpronet.classifier.thresholds import choose_thresholds
+from xpronet.common.course import Course
 from xpronet.common.devices import autocast
-from xpronet.common.progress import track
-from xpronet.data.dataset import StudyDataset, loader
+from xpronet.common.params import Precision
+from xpronet.common.shortage import memory_for
+from xpronet.common.states import States
+from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.encoders.backbones import start_weights
 
 logger = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ def fit(
     seed: int,
     device: torch.device,
     batch_size: int,
+    states: States | None = None,
     workers: int = 0,
 ) -> Fitted:
     """Fine-tune on the train split's labels; keep the epoch with the best macro AUROC on validation.
@@ -44,9 +49,11 @@ def fit(
 
     Args:
         batch_size: studies at once on validation.
+        states: where a killed run goes on.
 
     Raises:
-        ValueError: loss or probabilities are no numbers any more.
+        ValueError: loss or probabilities are no numbers any more, or there is not enough memory.
+        Stopped: a signal has asked for the end.
     """
     torch.manual_seed(seed)
     classifier = StudyClassifier(params.backbone)
@@ -57,31 +64,51 @@ def fit(
     batches = loader(train, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=params.lr, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, params.lr, total_steps=params.epochs * len(batches))
-    best, kept, history = -np.inf, None, []
-    for epoch in range(params.epochs):
-        classifier.train()
-        batches.sampler.epoch, total = epoch, 0.0
-        for batch in track(batches, what=f"classifier epoch {epoch + 1}/{params.epochs}", unit="batches"):
-            batch = batch.to(device)
-            with autocast(device, params.precision):
-                logits = classifier(batch.images, batch.views)
-            loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total += loss.item() * len(batch.labels)
-            if not math.isfinite(total):
-                raise ValueError(
-                    f"classifier epoch {epoch + 1}: the loss is not a number any more; lower classifier.lr"
+    with Course(classifier, optimiser, schedule, device=device, states=states) as course:
+        kept = course.restore()
+        while course.epoch < params.epochs:
+            loss = _epoch(course, batches, params)
+            with course.validating(), memory_for("validation of the classifier", "lower runtime.batch_size"):
+                probabilities = predict(
+                    classifier, val, precision=params.precision, device=device, batch_size=batch_size, workers=workers
                 )
-        probabilities = predict(
-            classifier, val, precision=params.precision, device=device, batch_size=batch_size, workers=workers
-        )
-        score = macro_auroc(val.labels, probabilities)
-        history.append({"epoch": epoch + 1, "loss": total / len(train), "val_macro_AUROC": score})
-        logger.info("classifier epoch %d: loss %.4f, validation macro AUROC %.4f", *history[-1].values())
-        if kept is None or score > best:
-            best, kept = score, (copy.deepcopy(classifier.state_dict()), probabilities)
-    classifier.load_state_dict(kept[0])
-    return Fitted(classifier.eval(), choose_thresholds(val.labels, kept[1], kind=params.thresholds), history)
+            score = macro_auroc(val.labels, probabilities)
+            row = {"epoch": course.epoch + 1, "loss": loss, "val_macro_AUROC": score}
+            logger.info("classifier epoch %d: loss %.4f, validation macro AUROC %.4f", *row.values())
+            better = course.is_best(score)
+            if better:
+                kept = {**copy.deepcopy(classifier.state_dict()), "probabilities": torch.from_numpy(probabilities)}
+            course.finish_epoch(row, score, kept if better else {})
+    probabilities = kept.pop("probabilities").numpy()
+    classifier.load_state_dict(kept)
+    return Fitted(
+        classifier.eval(), choose_thresholds(val.labels, probabilities, kind=params.thresholds), course.history
+    )
+
+
+def _epoch(course: Course, batches: DataLoader, params: ClassifierParams) -> float:
+    """What is left of a pass over the train split -> the mean loss per study of the whole of it."""
+    what = f"classifier epoch {course.epoch + 1}/{params.epochs}"
+    advice = f"lower classifier.batch_size = {params.batch_size} (another training), or set classifier.precision=bf16"
+    total = course.sums(loss=torch.zeros((), dtype=torch.float64))["loss"]
+    course.module.train()
+    for batch in course.batches(batches, what=what):
+        with memory_for(what, advice):
+            loss = _step(course, batch.to(course.device), params.precision)
+        total += loss * len(batch.labels)
+        if not math.isfinite(loss):
+            line = f"classifier epoch {course.epoch + 1}: the loss is not a number any more; lower classifier.lr"
+            raise course.unusable(batch, batches.dataset, line)
+    return total.item() / len(batches.dataset)
+
+
+def _step(course: Course, batch: Batch, precision: Precision) -> float:
+    """The mean loss before the step."""
+    with autocast(course.device, precision):
+        logits = course.module(batch.images, batch.views)
+    loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
+    course.optimiser.zero_grad()
+    loss.backward()
+    course.optimiser.step()
+    course.schedule.step()
+    return loss.item()

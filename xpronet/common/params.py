@@ -65,6 +65,8 @@ class RuntimeParams(Strict):
     """Processes that extract features, each on a GPU of its own or on its share of the cores."""
     batch_size: Count
     """Studies at once where nothing is learnt: features, classification, generation, validation."""
+    save_minutes: NotNegative
+    """Between two saved states of a training, beside those after each epoch; 0: after every step."""
 
 
 Params = TypeVar("Params", bound=BaseModel)

@@ -1,9 +1,13 @@
 """What a machine lacks, in a line: memory, or processes that load data and were killed for want of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _LESS = (
     "lower train.batch_size or classifier.batch_size, runtime.batch_size where nothing is learnt, or sizes as "
     "n_prototypes, model.d_model, images.crop"
 )
+_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # as PyTorch says it
 _WORKERS = f"{_LESS}, or runtime.workers: 0 loads data in the main process"
 
 # What PyTorch says, all of it as RuntimeError -> what it means and what to do.
@@ -11,10 +15,20 @@ _SAID = (
     ("DataLoader worker (pid", "a process that loads data has died, perhaps for want of memory", _WORKERS),
     ("DataLoader timed out", "a process that loads data has not answered", _WORKERS),
     ("shared memory(shm)", "no room in /dev/shm, through which processes share weights", "set runtime.processes=1"),
-    ("out of memory", "out of memory", _LESS),
-    ("can't allocate memory", "out of memory", _LESS),
-    ("ALLOC_FAILED", "out of memory", _LESS),
+    *((said, "out of memory", _LESS) for said in _MEMORY),
 )
+
+
+@contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Around what can ask for more memory than there is: ValueError, one line, that names it and what to change."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and not any(said in text for said in _MEMORY):
+            raise
+        raise ValueError(f"{what}: out of memory ({text[:200] or 'of the machine'}): {advice}") from error
 
 
 def explain(error: MemoryError | RuntimeError) -> str | None:

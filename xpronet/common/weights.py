@@ -137,15 +137,16 @@ def _kind(head: bytes, header: bytes, size: int, path: Path) -> str:
     return f"a text that begins {shown[:60]!r}" if shown.isprintable() else "neither PyTorch's nor safetensors' format"
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, **header: str) -> None:
     """Write a `.safetensors` file; OSError where it cannot be written, which safetensors says in a class of its own.
 
-    Contiguous copies: safetensors keeps no strides, and channels-last weights have some.
+    `header`: texts for the file's own. Contiguous copies: safetensors keeps no strides, and channels-last weights have
+    some.
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     with room(path, size):
         try:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, header or None)
         except safetensors.SafetensorError as error:
             code = re.search(r"(?:os error|code:) (\d+)", str(error))
             if code is None:

@@ -1,5 +1,6 @@
 """Studies as tensors: packed images, token ids and pseudo labels, padded into batches."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -98,10 +99,10 @@ class StudyDataset(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, position): shuffled by seed and epoch, or in order."""
+    """Yields (epoch, position): shuffled by seed and epoch, or in order; without the first `start` of them."""
 
     def __init__(self, size: int, *, shuffle: bool, seed: int = 0):
-        self.size, self.shuffle, self.seed, self.epoch = size, shuffle, seed, 0
+        self.size, self.shuffle, self.seed, self.epoch, self.start = size, shuffle, seed, 0, 0
 
     def __len__(self) -> int:
         return self.size
@@ -109,7 +110,7 @@ class EpochSampler(Sampler):
     def __iter__(self):
         generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)))
         order = torch.randperm(self.size, generator=generator).tolist() if self.shuffle else range(self.size)
-        return iter([(self.epoch, position) for position in order])
+        return iter([(self.epoch, position) for position in order[self.start :]])
 
 
 def collate(items: Sequence[tuple]) -> Batch:
@@ -144,7 +145,9 @@ class _Loader(DataLoader):
 
     def __init__(self, dataset: StudyDataset, workers: int, **order):
         timeout = PATIENCE if workers else 0
-        super().__init__(dataset, collate_fn=collate, num_workers=workers, timeout=timeout, **order)
+        super().__init__(
+            dataset, collate_fn=collate, num_workers=workers, timeout=timeout, worker_init_fn=_leave_signals, **order
+        )
 
     def __iter__(self):
         try:
@@ -157,3 +160,9 @@ class _Loader(DataLoader):
                 f"runtime.workers = {self.num_workers}: the processes that load data cannot be started "
                 f"({error.strerror}: /dev/shm is full, or these are too many): take fewer, or 0"
             ) from None
+
+
+def _leave_signals(worker: int) -> None:
+    """A scheduler sends its signal to all processes of a job: the main one decides what is still to be done."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from xpronet.common.course import Course, Row, holding
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
-from xpronet.common.progress import track
+from xpronet.common.shortage import memory_for
+from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.model.losses import Losses, Objective, training_losses
 from xpronet.model.xpronet import XProNet
@@ -52,47 +54,58 @@ def train(
     frozen: StudyDataset | None = None,
     validate: Callable[[XProNet], Scores],
     save: Callable[[XProNet], None],
+    record: Callable[[list[Row], list[Row]], None] = lambda history, pace: None,
+    states: States | None = None,
     seed: int,
     device: torch.device,
     workers: int = 0,
-) -> list[dict[str, float]]:
+) -> list[Row]:
     """Train in place and return one row per epoch; `save` is called after each epoch that is the best so far.
 
     Args:
         frozen: the dataset by the patch features of the frozen extractor, for the first `freeze_epochs` epochs.
         validate: scores of the model on validation; may leave it in evaluation mode.
+        record: called after each epoch with the rows so far, and with those of what each took (`Course.pace`).
+        states: where a killed run goes on; `save` and `record` are then called for what it had already.
 
     Raises:
-        ValueError: the loss is no longer a number.
+        ValueError: the loss or the gradient is no longer a number, or there is not enough memory.
+        Stopped: a signal has asked for the end.
     """
     torch.manual_seed(seed)
     model.to(device)
     adam = optimiser(model, params)
     loading = {"batch_size": params.batch_size, "shuffle": True, "seed": seed, "workers": workers}
-    batches = loader(dataset, **loading)
-    moments = len(batches)  # steps of an epoch; the first is half a step in, so that a warm-up never begins with zero
+    moments = len(loader(dataset, **loading))  # steps of an epoch; a moment is half a step in, or a warm-up begins at 0
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate((step + 0.5) / moments, params))
-    best, history = float("-inf"), []
-    for epoch in range(params.epochs):
-        model.visual.freeze(epoch < params.freeze_epochs)
-        if epoch in (0, params.freeze_epochs):
-            batches = loader(frozen if epoch < params.freeze_epochs else dataset, **loading)
-        batches.sampler.epoch = epoch
-        row = {"epoch": epoch + 1, "lr": schedule.get_last_lr()[-1]}
-        what = f"train epoch {epoch + 1}/{params.epochs}"
-        row |= _epoch(model, batches, adam, schedule, objective, params, device, what=what)
-        scores = validate(model)
-        row |= {f"val_{name}": value for name, value in scores.items()}
-        row["val_selection"] = selection_score(scores)
-        history.append(row)
-        logger.info(
-            "epoch %d: loss %.4f, validation BLEU_4 %.4f, selection %.4f",
-            *(row[name] for name in ("epoch", "total", "val_BLEU_4", "val_selection")),
-        )
-        if row["val_selection"] > best:
-            best = row["val_selection"]
-            save(model)
-    return history
+    with Course(model, adam, schedule, device=device, states=states) as course:
+        best = course.restore()
+        if best:
+            with holding(model, best):
+                save(model)
+            record(course.history, course.pace)
+        while course.epoch < params.epochs:
+            still = course.epoch < params.freeze_epochs
+            model.visual.freeze(still)
+            batches = loader(frozen if still else dataset, **loading)
+            factor = rate((course.epoch * moments + 0.5) / moments, params)  # of the epoch's first step
+            row = {"epoch": course.epoch + 1, "lr": factor * params.lr, "lr_visual": factor * params.lr_visual}
+            row |= _epoch(course, model, adam, schedule, batches, objective, params)
+            what = f"validation after epoch {course.epoch + 1}"
+            with course.validating(), memory_for(what, "lower runtime.batch_size, which changes no result"):
+                scores = validate(model)
+            row |= {f"val_{name}": value for name, value in scores.items()}
+            row["val_selection"] = selection_score(scores)
+            logger.info(
+                "epoch %d: loss %.4f, validation BLEU_4 %.4f, selection %.4f",
+                *(row[name] for name in ("epoch", "total", "val_BLEU_4", "val_selection")),
+            )
+            better = course.is_best(row["val_selection"])
+            course.finish_epoch(row, row["val_selection"], model.state_dict() if better else {})
+            if better:
+                save(model)
+            record(course.history, course.pace)
+        return course.history
 
 
 def step(
@@ -102,29 +115,68 @@ def step(
     objective: Objective,
     precision: Precision,
     clip_norm: float | None = None,
-) -> torch.Tensor:
-    """One step of Eq. 20 -> the losses in the order of `Losses`, before the step."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of Eq. 20 -> the losses before it in the order of `Losses` (4,), and the gradient's norm, on the CPU.
+
+    Where one of them is not finite the weights stay as they are.
+    """
     with autocast(batch.labels.device, precision):
         output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
     losses = training_losses(output, batch.tokens, batch.labels, objective=objective)
     adam.zero_grad()
     losses.total.backward()
+    norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
     if clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    adam.step()
-    return torch.stack(losses).detach()
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
+    found = torch.stack([*losses, norm]).detach().cpu()
+    if found.isfinite().all():
+        adam.step()
+    return found[:-1], found[-1]
 
 
-def _epoch(model, batches, adam, schedule, objective, params, device, *, what: str) -> dict[str, float]:
-    """One pass over the train split -> mean losses per study."""
+def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
+    """What is left of a pass over the train split -> of the whole pass: mean losses per study, and what to watch."""
+    what = f"train epoch {course.epoch + 1}/{params.epochs}"
+    advice = f"lower train.batch_size = {params.batch_size} (another training), or set train.precision=bf16"
+    prototypes = getattr(model, "prototypes", None)  # (M, D)
+    sums = course.sums(
+        losses=torch.zeros(len(Losses._fields)),
+        studies=torch.zeros((), dtype=torch.int64),
+        norms=torch.zeros((), dtype=torch.float64),
+        steps=torch.zeros((), dtype=torch.int64),
+        skipped=torch.zeros((), dtype=torch.int64),
+        used=torch.zeros(0 if prototypes is None else len(prototypes), dtype=torch.bool, device=course.device),
+    )
     model.train()
-    sums, count = torch.zeros(len(Losses._fields)), 0
-    for batch in track(batches, what=what, unit="batches"):
-        losses = step(model, adam, batch.to(device), objective, params.precision, params.clip_norm)
+    for batch in course.batches(batches, what=what):
+        buffers = [each.clone() for each in model.buffers()] if params.nonfinite == "skip" else []
+        with memory_for(what, advice):
+            losses, norm = step(model, adam, batch.to(course.device), objective, params.precision, params.clip_norm)
+        if not (losses.isfinite().all() and norm.isfinite()):
+            if params.nonfinite == "stop":
+                culprit = "gradient" if losses.isfinite().all() else "loss"
+                line = f"{what}: the {culprit} is not a number any more; lower train.lr or train.lr_visual"
+                raise course.unusable(batch, batches.dataset, line)
+            schedule.step()
+            for buffer, before in zip(model.buffers(), buffers, strict=True):  # the statistics of batch norm
+                buffer.copy_(before)
+            sums["skipped"] += 1
+            continue
         schedule.step()
-        size = len(batch.labels)
-        sums += size * losses.cpu()
-        count += size
-        if not torch.isfinite(sums).all():
-            raise ValueError(f"{what}: the loss is not a number any more; lower train.lr or train.lr_visual")
-    return dict(zip(Losses._fields, (sums / count).tolist(), strict=True))
+        sums["losses"] += len(batch.labels) * losses
+        sums["studies"] += len(batch.labels)
+        sums["norms"] += norm
+        sums["steps"] += 1
+        if prototypes is not None:
+            sums["used"] |= (prototypes.grad != 0).any(dim=1)  # of a row that no token has chosen it is exactly 0
+    if not sums["studies"]:
+        raise ValueError(f"{what}: every step is left out, its loss or gradient is no number; lower train.lr")
+    row = dict(zip(Losses._fields, (sums["losses"] / sums["studies"]).tolist(), strict=True))
+    row |= {"gradient_norm": (sums["norms"] / sums["steps"]).item(), "skipped": sums["skipped"].item()}
+    if prototypes is not None:
+        row["unused_prototypes"] = (~sums["used"]).sum().item()
+        if row["unused_prototypes"] > (course.history[-1]["unused_prototypes"] if course.history else 0):
+            logger.warning("%s: no token chose %d of %d prototypes", what, row["unused_prototypes"], len(prototypes))
+    if row["skipped"]:
+        logger.warning("%s: %d steps left out, whose loss or gradient was no number", what, row["skipped"])
+    return row
