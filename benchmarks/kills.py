@@ -137,7 +137,7 @@ def outputs(stage: str) -> list[str]:
 def hashes(folder: Path, stage: str) -> dict[str, str]:
     """Of each file that the stage writes."""
     tops = [folder / each for each in outputs(stage)]
-    files = [path for top in tops for path in (sorted(top.rglob("*")) if top.is_dir() else [top])]
+    files = [path for top in tops for path in (sorted(top.rglob("*")) if top.is_dir() else [top]) if not path.is_dir()]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
         for path in files
