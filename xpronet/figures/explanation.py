@@ -18,10 +18,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.textpath import text_to_path
 
 from xpronet.common.files import replacing
+from xpronet.figures.drawing import BLUE, ORANGE, PINK, RED
 from xpronet.labels.lexicon import MENTIONS
 
-# Okabe and Ito's, which the colour-blind tell apart: blue is a word, orange what it looks at, pink is doubt.
-BLUE, ORANGE, RED, PINK, GREY, PALE = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#5b646d", "#c4cbd2"
+# Blue is a word, orange what it looks at, pink is doubt.
+DARK, PALE = "#5b646d", "#c4cbd2"  # greys
 WIDTH, MARGIN, GAP, TOP = 12.0, 0.35, 0.3, 0.75  # inches
 SMALL, FINDINGS_WIDTH, LINE, CLASS = 1.5, 3.2, 0.27, 0.42  # a view, its findings, a line of the report, a class
 PAD, NUMBER = 0.04, 0.1  # around a word, and for its number
@@ -110,7 +111,7 @@ class _Sheet:
         axes.tick_params(length=0)
         return axes
 
-    def say(self, x: float, y: float, text: str, size: float = 8, color: str = GREY, **style) -> None:
+    def say(self, x: float, y: float, text: str, size: float = 8, color: str = DARK, **style) -> None:
         self.figure.text(x / WIDTH, 1 - y / self.height, text, va="top", fontsize=size, color=color, **style)
 
 
@@ -232,8 +233,8 @@ def _findings(axes: Axes, record: dict[str, Any]) -> None:
     values = [given[name] for name in shown]
     axes.barh(shown, values, 0.6, color=[BLUE if name in labels else PALE for name in shown])
     for row, (name, value, tick) in enumerate(zip(shown, values, axes.get_yticklabels(), strict=True)):
-        tick.set(fontsize=8, color=BLUE if name in labels else GREY)
-        axes.text(value + 0.03, row, f"{value:.0%}", va="center", fontsize=7.5, color=GREY)
+        tick.set(fontsize=8, color=BLUE if name in labels else DARK)
+        axes.text(value + 0.03, row, f"{value:.0%}", va="center", fontsize=7.5, color=DARK)
     axes.set(ylim=(FINDINGS - 0.5, -0.5), xlim=(0, 1), xticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(PALE)
@@ -245,7 +246,7 @@ def _classes(axes: Axes, word: dict[str, Any], names: Sequence[str]) -> None:
         for line, (key, colour) in enumerate((("classes", BLUE), ("seen_classes", ORANGE))):
             share, y = word[key].get(name, 0), row + 0.55 + 0.2 * line
             axes.barh(y, share, 0.18, color=colour)
-            axes.text(share + 0.015, y, f"{share:.0%}", va="center", fontsize=6.5, color=GREY)
+            axes.text(share + 0.015, y, f"{share:.0%}", va="center", fontsize=6.5, color=DARK)
     axes.set(ylim=(len(names), 0), xlim=(0, 1.12))
     axes.axis("off")
 
@@ -253,7 +254,7 @@ def _classes(axes: Axes, word: dict[str, Any], names: Sequence[str]) -> None:
 def _scale(axes: Axes, most: float) -> None:
     axes.imshow([[_orange(share) for share in np.linspace(0, 1, 64)]], extent=(1, most, 0, 1), aspect="auto")
     axes.set(yticks=[], xticks=range(1, int(most) + 1))
-    axes.set_xticklabels([f"{tick}×" for tick in range(1, int(most) + 1)], fontsize=7.5, color=GREY)
+    axes.set_xticklabels([f"{tick}×" for tick in range(1, int(most) + 1)], fontsize=7.5, color=DARK)
     axes.spines[:].set_color(PALE)
 
 
@@ -282,7 +283,7 @@ def _write(axes: Axes, words: Sequence[dict[str, Any]], lines, chosen: Sequence[
     width, height = axes.get_position().size * axes.figure.get_size_inches()
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    axes.text(PAD, 0, "The report, and how sure each of its words was:", va="top", fontsize=8, color=GREY)
+    axes.text(PAD, 0, "The report, and how sure each of its words was:", va="top", fontsize=8, color=DARK)
     for place, share in enumerate((1.0, 0.75, 0.5, 0.25, 0.0)):
         x = 3.0 + 0.36 * place
         axes.add_patch(Rectangle((x, -0.01), 0.34, 0.16, facecolor=PINK, alpha=1 - share, linewidth=0))
@@ -300,5 +301,5 @@ def _write(axes: Axes, words: Sequence[dict[str, Any]], lines, chosen: Sequence[
                 number = chosen.index(position) + 1
                 axes.text(x, y, number, va="center_baseline", fontsize=7.5, weight="bold", color=BLUE)
                 x += NUMBER
-            style = {"weight": "bold" if shown else "normal", "color": GREY if word["word"][0] == "<" else "black"}
+            style = {"weight": "bold" if shown else "normal", "color": DARK if word["word"][0] == "<" else "black"}
             axes.text(x, y, word["word"], va="center_baseline", fontsize=TEXT, **style)
