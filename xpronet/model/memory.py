@@ -49,15 +49,22 @@ class PrototypeMemory(nn.Module):
         Heads come first: the keys and values, which all studies share, are then multiplied as they are, without a copy
         per study.
         """
-        size = x.shape[:2]
+        chosen, weights = self.select(x, keys, mask)
+        # Scattered back over all prototypes the weighted sum is one matrix product, and no γ rows per token are copied.
+        spread = weights.new_zeros(*weights.shape[:-1], mask.shape[1]).scatter_(-1, chosen, weights)  # (h, B, T, M)
+        responses = spread.flatten(1, 2) @ values  # (h, B x T, d/h), Eq. 13
+        return self.out(responses.transpose(0, 1).flatten(1)).unflatten(0, x.shape[:2])  # (B, T, d)
+
+    def select(self, x: Tensor, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Which γ prototypes respond to each query, and their weights: both (h, B, T, γ), most similar first.
+
+        Where the mask allows a study fewer than γ, the others weigh 0.
+        """
         queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h), Eq. 9
-        scores = (queries @ keys.transpose(-2, -1)).unflatten(1, size)  # (h, B, T, M), Eq. 10
+        scores = (queries @ keys.transpose(-2, -1)).unflatten(1, x.shape[:2])  # (h, B, T, M), Eq. 10
         top, chosen = scores.masked_fill(~mask[None, :, None, :], -torch.inf).topk(self.gamma, dim=-1)  # (h, B, T, γ)
         weights = self._weights(exact(top)).to(scores.dtype)  # Eq. 11
-        # Scattered back over all prototypes the weighted sum is one matrix product, and no γ rows per token are copied.
-        spread = torch.zeros_like(scores).scatter_(-1, chosen, weights)  # (h, B, T, M)
-        responses = spread.flatten(1, 2) @ values  # (h, B x T, d/h), Eq. 13
-        return self.out(responses.transpose(0, 1).flatten(1)).unflatten(0, size)  # (B, T, d)
+        return chosen, weights
 
     def _weights(self, top: Tensor) -> Tensor:
         """Eq. 11 over the last axis; -inf, where a study has fewer than γ prototypes, weighs nothing.

@@ -49,6 +49,12 @@ class Attention(nn.Module):
         )  # (B, h, T, d/h)
         return self.out(attended.transpose(1, 2).flatten(2))  # (B, T, d)
 
+    def weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """What `forward` weighs values with, which it never holds: (B, h, T, S), rows sum to one."""
+        queries = self.split(self.query(x))
+        scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (B, h, T, S)
+        return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
+
 
 class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int, dropout: float):

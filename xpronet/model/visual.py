@@ -1,11 +1,13 @@
 """The image feature extractor: a ResNet without its head (§3.1, Eq. 1)."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xpronet.encoders.backbones import resnet
 from xpronet.encoders.params import Backbone
 
+STRIDE = 32  # pixels between the centres of patches
 MOMENTUM = 0.1  # of batch norm's running statistics, as torchvision has it
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
@@ -42,3 +44,17 @@ class VisualExtractor(nn.Module):
         for position, name in enumerate(CHILDREN):
             part = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
             self.layers[position].load_state_dict(part)
+
+
+def patch_borders(side: int, length: int) -> np.ndarray:
+    """Where patches meet along one side of a picture: n + 1 borders from 0 to `length`, float64.
+
+    A ResNet pads its strided layers so that patch i looks at pixel 32 i and around it: the first at the picture's edge.
+    A border is half-way between two such centres: each patch sees far beyond its own, but what is within most.
+
+    Args:
+        side: pixels of that side as the model sees it, the whole picture squeezed into them (row 26).
+        length: pixels of the same side in the original.
+    """
+    middles = np.arange(STRIDE // 2, side - STRIDE // 2, STRIDE) + 0.5  # of the pixel between two centres
+    return np.concatenate([[0], middles * length / side, [length]])
