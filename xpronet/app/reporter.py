@@ -4,7 +4,7 @@ What `xpronet generate` prints and whatever else shows reports comes from here. 
 `prepare` packs them, and the model sees them as stage `generate` shows them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,7 +19,7 @@ from xpronet.common.devices import choose
 from xpronet.data.dataset import Batch, collate
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
-from xpronet.model.decoding import NoNumbers
+from xpronet.model.decoding import Generation, NoNumbers
 from xpronet.model.xpronet import XProNet
 from xpronet.sources.images import resize_square
 
@@ -176,20 +176,34 @@ class Reporter:
         gamma: int | None = None,
     ) -> tuple[list[str], list[float]]:
         """Texts and log-probabilities of a batch under labels (B, 14) 0/1."""
+        result = self.search(batch, labels, beam_size=beam_size, max_length=max_length, gamma=gamma)
+        return [self.card.vocabulary.decode(ids) for ids in result.tokens.tolist()], result.log_probs.tolist()
+
+    def search(
+        self,
+        batch: Batch,
+        labels: np.ndarray,
+        *,
+        beam_size: int | None = None,
+        max_length: int | None = None,
+        gamma: int | None = None,
+        watch: Callable[[torch.Tensor], None] | None = None,
+    ) -> Generation:
+        """What `generate` decodes; `watch` as `beam_search` has it. The model keeps γ until the next search."""
         config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
         if config.cmpnet:
             self.model.memory.gamma = config.gamma
         try:
-            result = self.model.generate(
+            return self.model.generate(
                 batch.images,
                 torch.from_numpy(labels).to(self.device),
                 views=batch.views,
                 beam_size=self.card.beam_size if beam_size is None else beam_size,
                 max_length=self.card.max_length if max_length is None else max_length,
+                watch=watch,
             )
         except NoNumbers:
             raise ValueError("the model's log-probabilities are no numbers: its weights are broken") from None
-        return [self.card.vocabulary.decode(ids) for ids in result.tokens.tolist()], result.log_probs.tolist()
 
 
 def named(names: Sequence[str]) -> np.ndarray:
