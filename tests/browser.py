@@ -1,4 +1,4 @@
-"""A real headless Chromium, spoken to through its debugging pipe: it does what a person would, and says what it sees."""
+"""A real headless Chromium, driven through its debugging pipe: it does what a person would and says what it sees."""
 
 import base64
 import itertools
@@ -66,7 +66,7 @@ class Browser:
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
 
-    def until(self, script: str, seconds: float = 200) -> Any:
+    def until(self, script: str, seconds: float = 120) -> Any:
         """Its value, once it is true."""
         end = time.monotonic() + seconds
         while not (found := self.run(script)):
@@ -77,8 +77,9 @@ class Browser:
     def point(self, selector: str, *, click: bool = False) -> None:
         """Move the mouse over an element, as a person does; and click."""
         box = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         where = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
