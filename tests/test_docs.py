@@ -18,6 +18,7 @@ from PIL import Image
 from docs import make
 from stages.check import Params
 from xpronet.app.cli import app
+from xpronet.app.radiograph import read_radiograph
 from xpronet.classifier.calibration import quality
 from xpronet.data.reports import Vocabulary
 from xpronet.evaluation.lexical import METRICS
@@ -277,7 +278,13 @@ def test_the_library_page_names_what_a_model_folder_says():
     assert {key for row in rows(ROOT / "docs/library.md") for key in row} >= card
 
 
-def test_the_python_of_the_library_page_runs(tmp_path, monkeypatch, capsys):
+def python_of(page: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+    return compile(code, page, "exec")
+
+
+@pytest.mark.parametrize(("page", "reports"), [("README.md", 1), ("docs/library.md", 3)])
+def test_the_python_of_the_pages_runs(tmp_path, monkeypatch, capsys, page, reports):
     monkeypatch.chdir(tmp_path)
     vocabulary = Vocabulary(["<unk>", "clear", "lungs"])
     config = ModelConfig(vocab_size=3, backbone="resnet18", d_model=16, d_ff=16, heads=2, layers=1, n_prototypes=2)
@@ -285,11 +292,19 @@ def test_the_python_of_the_library_page_runs(tmp_path, monkeypatch, capsys):
     card = checkpoint.ModelCard(vocabulary, CONDITIONS, "iu_xray", crop=64, beam_size=2, max_length=5)
     checkpoint.save("data/model", XProNet(config), card)
     for name in ("frontal", "lateral"):
-        Image.new("L", (80, 90), 128).save(f"{name}.png")
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(), re.S)
-    exec(compile(code, "docs/library.md", "exec"), {})
-    (report,) = ast.literal_eval(capsys.readouterr().out)
-    assert set(report.split()) <= set(vocabulary.tokens)
+        pixels = np.random.default_rng(0).integers(0, 200, (80, 90), np.uint8)
+        Image.fromarray(pixels).save(f"{name}.png")
+    exec(python_of(page), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == reports
+    assert all({*line.partition("-")[0].split()} <= set(vocabulary.tokens) for line in lines)
+
+
+def test_the_python_that_draws_phantoms_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(python_of("docs/generate.md"), {})
+    assert len(list(Path("phantoms").glob("*/frontal.png"))) == 3
+    assert not any(read_radiograph(path, size=96)[1] for path in Path("phantoms").glob("*/*.png"))
 
 
 def test_the_comparison_in_the_readme_is_with_the_scores_in_git():

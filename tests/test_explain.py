@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.patches import Rectangle
 
 from xpronet.data.pack import normalise
 from xpronet.data.reports import Vocabulary
+from xpronet.figures.explanation import draw, explanation_picture, telling_words
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model.explain import END_WORD, Explanation, Selection, explain, to_json
 from xpronet.model.visual import VisualExtractor, patch_borders
@@ -227,9 +229,9 @@ def test_explaining_leaves_the_model_as_it_was(model):
 def test_data_say_what_was_computed(found):
     each = found[2]
     probabilities = dict.fromkeys(CONDITIONS, 0.25)
-    images = [("frontal.png", 300, 200), ("lateral.png", 64, 64)]
+    sizes = [(300, 200), (64, 64)]
     content = json.loads(
-        json.dumps(to_json(each, VOCABULARY, CONDITIONS, crop=64, images=images, probabilities=probabilities))
+        json.dumps(to_json(each, VOCABULARY, CONDITIONS, crop=64, sizes=sizes, probabilities=probabilities))
     )
     assert content["report"] == VOCABULARY.decode(each.tokens.tolist())
     assert content["labels"] == ["Lung Opacity", "Atelectasis"]
@@ -289,3 +291,70 @@ def test_there_are_as_many_patches_as_the_extractor_makes(side):
     borders = patch_borders(side, 1000)
     assert len(borders) - 1 == -(-side // 32)
     assert borders[0] == 0 and borders[-1] == 1000 and (np.diff(borders) > 0).all()
+
+
+def a_record(words, attention, **other):
+    """What `to_json` would say of words that had this attention each, in one view of 2 x 3 patches."""
+    places = [[0, 16.5, 64]], [[0, 16.5, 48.5, 96]]
+    return {
+        "report": " ".join(words),
+        "labels": ["Edema"],
+        "probabilities": None,
+        "views": [{"size": [64, 96], "rows": places[0][0], "columns": places[1][0]}],
+        "patches": None,
+        "words": [
+            {
+                "word": word,
+                "log_prob": -0.5,
+                "alternatives": {"of": -1.0},
+                "attention": [np.reshape(own, (2, 3)).tolist()],
+            }
+            for word, own in zip(words, attention, strict=True)
+        ],
+        **other,
+    }
+
+
+EVEN = [1 / 6] * 6
+
+
+def test_words_that_look_somewhere_are_shown_then_those_that_name_findings():
+    words = ["the", "heart", "is", "large", ".", "no", "pleural", "effusion", ".", "the", "shadow", "grows", "."]
+    attention = {"the": [1, 0, 0, 0, 0, 0], "grows": [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]}
+    record = a_record(words, [attention.get(word, EVEN) for word in words])
+    chosen = telling_words(record, count=3)
+    assert [words[place] for place in chosen] == ["large", "effusion", "grows"]
+
+
+def test_the_frame_lies_around_the_patch_that_had_most():
+    record = a_record(["heart", "large"], [[0.1, 0.1, 0.1, 0.1, 0.1, 0.5], EVEN])
+    figure = draw(record, [np.zeros((64, 96), np.uint8)], title="t", words=[0])
+    frames = [
+        patch.get_bbox().extents.tolist()
+        for axes in figure.axes
+        for patch in axes.patches
+        if isinstance(patch, Rectangle) and not patch.get_fill()
+    ]
+    assert frames == [[48.5, 16.5, 96, 64]]
+    assert "3.0×" in [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize("count", [1, 2, 5], ids=lambda count: f"{count} views")
+def test_pictures_of_any_model_and_number_of_views(suffix, count, tmp_path):
+    """Twice the same bytes, too."""
+    torch.manual_seed(4)
+    model = a_model(cmpnet=count > 1)
+    labels = torch.zeros(1, 14)
+    labels[0, [4, 9]] = 1
+    each = explain(model, torch.randn(1, count, 3, 64, 64), torch.tensor([[3, 4, 9, 0]]), labels)[0]
+    vocabulary = Vocabulary(["and", "cardiomegaly", "effusion", *"abcdefg", "<unk>"])
+    probabilities = dict.fromkeys(CONDITIONS, 0.4) if count == 2 else None
+    record = to_json(each, vocabulary, CONDITIONS, crop=64, probabilities=probabilities)
+    for name in ("one", "two"):
+        explanation_picture(
+            tmp_path / f"{name}.{suffix}", record, [np.full((64, 64), 90, np.uint8)] * count, title="Study"
+        )
+    first, second = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two"))
+    assert first == second
+    assert first.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")

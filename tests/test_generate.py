@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from tests.test_dicom import save as dicom
 from tests.test_end_to_end import MINIATURE
 from xpronet.app import generate, given, reporter
 from xpronet.app.cli import app
@@ -145,6 +148,7 @@ def test_the_library_takes_files_and_arrays_in_one_call(here, model):
     expected = predictions()
     assert [report.text for report in found] == [expected[study.name]["predicted"]["report"] for study in studies]
     single = model.reports([files[0][0], arrays[0][0]], labels=["No Finding"], beam_size=1, max_length=3)
+    assert model.reports([arrays[0][0]], labels="no finding", beam_size=1, max_length=3) == single[:1]
     assert single[0] == single[1] and single[0].labels == ("No Finding",) and len(single[0].text.split()) <= 3
 
 
@@ -232,6 +236,13 @@ def test_files_folders_and_tables_are_studies(tmp_path, monkeypatch):
         "s 1": ["a/p2/f.jpg", "a/p2/l.png"],
         "s2": ["a/p1/x.PNG"],
     }
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path):
+    """As other systems' archives bring them; JSON is UTF-8."""
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
+    (study,) = given.studies([tmp_path / os.fsdecode(b"caf\xe9.png")])
+    assert study.id.endswith("caf\ufffd.png") and study.id.encode()
 
 
 def test_more_images_than_a_study_has_views_are_studies(tmp_path, caplog):
@@ -332,6 +343,14 @@ def test_what_is_odd_is_flagged(tmp_path):
     assert read_radiograph(picture(tmp_path, "rgb.jpg", mode="RGB"), size=64)[1] == ()
 
 
+def test_dicom_is_read_like_pictures(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (80, 90))
+    found, doubts = read_radiograph(dicom(tmp_path / "a", pixels), size=64)
+    assert found.shape == (80, 90) and doubts == ()
+    with pytest.raises(ValueError, match="modality MR is no projection radiograph"):
+        read_radiograph(dicom(tmp_path / "b", pixels, Modality="MR"), size=64)
+
+
 def test_real_radiographs_are_neither_refused_nor_flagged(shared):
     files = list((shared / "iu_xray/images").rglob("*.png"))
     assert len(files) > 30
@@ -365,3 +384,42 @@ def test_a_model_without_prototypes_asks_for_no_labels(project, tmp_path):
     checkpoint.save(tmp_path / "m", model, card, classifier=project.folder / "data/classifier")
     (report,) = Reporter.load(tmp_path / "m", device="cpu").reports([picture(tmp_path, "a.png")])
     assert report.labels_from == "none"
+
+
+@pytest.mark.parametrize("cut", [[], ["--max-length", "3"], ["--gamma", "1"]], ids=str)
+def test_explanations_are_of_the_reports_that_were_written(here, tmp_path, cut):
+    """Whatever the search was told: the summed log-probability is the search's, and with γ 1 one prototype answers."""
+    path = tmp_path / "why.json"
+    written = lines(run("images", "--model", "model", "--json", "--explain", str(path), *cut).stdout)
+    content = json.loads(path.read_text())
+    assert content["notice"] == NOTICE
+    assert [study["id"] for study in content["studies"]] == [record["id"] for record in written]
+    for study, record in zip(content["studies"], written, strict=True):
+        same = ("report", "labels", "labels_from", "probabilities", "images")
+        assert {key: study[key] for key in same} == {key: record[key] for key in same}
+        assert study["log_prob"] == pytest.approx(record["log_prob"], abs=2e-3)
+        assert len(study["views"]) == len(study["images"])
+        assert study["views"][0]["size"] == [96, 96]
+        assert study["gamma"] == (1 if "--gamma" in cut else 3)
+        assert all(np.sum(word["attention"]) == pytest.approx(1, abs=1e-3) for word in study["words"])
+        if cut == ["--max-length", "3"]:
+            assert len(study["words"]) == 3
+
+
+def test_one_study_is_explained_in_a_picture(here, tmp_path):
+    study = sorted(Path("images").iterdir())[0]
+    run(str(study), "--model", "model", "--explain", str(tmp_path / "why.svg"))
+    assert (tmp_path / "why.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("why.pdf", "why.pdf: name a .json, .png or .svg file"),
+        ("why.png", r"why.png: a picture shows one study, and \d+ are named: take one, or a .json"),
+    ],
+)
+def test_explanations_that_a_file_cannot_hold(here, tmp_path, name, message):
+    done = run("images", "--model", "model", "--explain", str(tmp_path / name), code=1)
+    assert re.search(message, str(done.exception))
+    assert not any(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import io
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,11 +22,10 @@ from pydantic import Field, ValidationError
 from xpronet.app.generate import readable
 from xpronet.app.given import MOST_VIEWS
 from xpronet.app.radiograph import read_radiograph
-from xpronet.app.reporter import NOTICE, Reporter, Views
+from xpronet.app.reporter import NOTICE, Reporter, Views, by_name
 from xpronet.app.trained_with import TrainStudies, examples
 from xpronet.common.params import Strict
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.model.explain import explain, to_json
 from xpronet.sources.dicom import is_dicom
 
 LARGEST = 32 * 2**20  # bytes of a study's files
@@ -114,36 +114,24 @@ class Answers:
         """
         reporter, words = self.reporter, self.reporter.card.vocabulary.tokens
         pictures, views = self._read(asked)
-        batch = reporter.batch([views])
-        chosen = reporter.labels(batch, asked.labels)
-        probabilities = chosen.probabilities
-        if probabilities is None and reporter.classifier is not None:
-            probabilities = reporter.probabilities(batch)
 
         def say(tokens: torch.Tensor) -> None:
             watch([words[token - 1] for token in tokens[0].tolist() if token])
 
-        search = {name: getattr(asked, name) for name in ("gamma", "beam_size", "max_length")}
-        found = reporter.search(batch, chosen.values, **search, watch=say if watch else None)
-        labels = torch.from_numpy(chosen.values).to(reporter.device)
-        (explanation,) = explain(reporter.model, batch.images, found.tokens, labels, views=batch.views)
-        content = to_json(
-            explanation,
-            reporter.card.vocabulary,
-            CONDITIONS,
-            crop=reporter.card.crop,
-            images=[(name, *pixels.shape) for name, pixels in pictures],
-            probabilities=None
-            if probabilities is None
-            else {name: round(float(p), 4) for name, p in zip(CONDITIONS, probabilities[0], strict=True)},
-        )
-        for view, (_, pixels) in zip(content["views"], pictures, strict=True):
-            view["picture"] = png(pixels)
+        settings = {"max_length": asked.max_length, "gamma": asked.gamma}
+        search = {**settings, "beam_size": asked.beam_size, "watch": say if watch else None}
+        (report,) = reporter.write([views], labels=asked.labels, **search)
+        if report.probabilities is None and reporter.classifier is not None:
+            found = reporter.probabilities(reporter.batch([views]))[0]
+            report = replace(report, probabilities=by_name(found))
+        (content,) = reporter.explain([views], [report], **settings)
+        for view, (name, pixels) in zip(content["views"], pictures, strict=True):
+            view |= {"image": name, "picture": png(pixels)}
         return {
             "notice": NOTICE,
-            "text": readable(content["report"]),
-            "labels_from": chosen.source,
-            "doubts": list(views.doubts),
+            "text": readable(report.text),
+            "labels_from": report.labels_from,
+            "doubts": list(report.doubts),
             "beam_size": asked.beam_size or reporter.card.beam_size,
             "max_length": asked.max_length or reporter.card.max_length,
             **content,
@@ -184,7 +172,7 @@ class Answers:
             pictures.append((name, pixels))
             doubts += [named(doubt, path, name) for doubt in odd]
         views = self.reporter.read([pixels for _, pixels in pictures])
-        return pictures, Views(views.pixels, tuple(doubts))
+        return pictures, views._replace(doubts=tuple(doubts))
 
 
 def refuse(path: Path) -> None:

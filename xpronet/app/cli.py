@@ -94,6 +94,12 @@ def generate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines, a study each; so does --out NAME.jsonl.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where the reports go, if not to the terminal.")] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .json, or of one study a .png or .svg: where each word looked, which prototypes it asked for."
+        ),
+    ] = None,
 ) -> None:
     """Write reports for images. Research software and no medical device.
 
@@ -102,7 +108,7 @@ def generate(
     from xpronet.app import generate as generation
     from xpronet.app.given import studies
 
-    refuse_folders(out)
+    refuse_folders(out, explain)
     given = studies(images)
     problems = generation.generate(
         given,
@@ -110,6 +116,7 @@ def generate(
         labels=labels,
         out=out,
         as_json=json or (out is not None and out.suffix == ".jsonl"),
+        explain=explain,
         beam_size=beam_size,
         max_length=max_length,
         gamma=gamma,

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from xpronet.app.explained import Explained, check_explain, explanations
 from xpronet.app.given import Given, as_text
 from xpronet.app.reporter import BATCH, NOTICE, Report, Reporter, Views, named
 from xpronet.common.files import replacing
@@ -18,31 +19,42 @@ from xpronet.common.progress import track
 
 
 def generate(
-    studies: Sequence[Given], model: Path, *, labels: Sequence[str] | None, out: Path | None, as_json: bool, **search
+    studies: Sequence[Given],
+    model: Path,
+    *,
+    labels: Sequence[str] | None,
+    out: Path | None,
+    as_json: bool,
+    explain: Path | None = None,
+    **search,
 ) -> list[str]:
     """Write the studies' reports to a file or to standard output, in their order -> a line per study that has none.
 
     Args:
         labels: as `chosen` takes them.
+        explain: the file that says how they came about.
         search: `beam_size`, `max_length`, `gamma`, as `Reporter.write` takes them.
 
     Raises:
         ValueError: the model folder or the labels are wrong, or no study at all could be read.
     """
     labels = chosen(labels)
+    if explain:
+        check_explain(explain, len(studies))
     reporter = Reporter.load(model)
     problems: list[str] = []
     quiet = len(studies) == 1 or (out is None and sys.stdout.isatty())  # then the reports show how far it is
     shown = studies if quiet else track(studies, what="generate", unit="studies", total=len(studies))
-    written = stream(reporter, shown, problems, labels=labels, **search)
-    first = next(written, None)
-    if first is None:
-        raise ValueError(summary(problems, len(studies)))
-    with _opened(out) as file:
-        say = _json_lines(file) if as_json else _text(file, model, reporter)
-        say(*first)
-        for study, report in written:
-            say(study, report)
+    with explanations(explain) if explain else nullcontext() as explained:
+        written = stream(reporter, shown, problems, explained, labels=labels, **search)
+        first = next(written, None)
+        if first is None:
+            raise ValueError(summary(problems, len(studies)))
+        with _opened(out) as file:
+            say = _json_lines(file) if as_json else _text(file, model, reporter)
+            say(*first)
+            for study, report in written:
+                say(study, report)
     return problems
 
 
@@ -58,9 +70,16 @@ def chosen(labels: Sequence[str] | None) -> str | list[str] | None:
 
 
 def stream(
-    reporter: Reporter, studies: Iterator[Given] | Sequence[Given], problems: list[str], **how
+    reporter: Reporter,
+    studies: Iterator[Given] | Sequence[Given],
+    problems: list[str],
+    explained: Explained | None = None,
+    **how,
 ) -> Iterator[tuple[Given, Report]]:
-    """Studies and their reports, in order; of those that cannot be read a line goes to `problems`."""
+    """Studies and their reports, in order; of those that cannot be read a line goes to `problems`.
+
+    `explained` gets how each came about.
+    """
     waiting: list[tuple[Given, Views]] = []
     for study in studies:
         try:
@@ -68,15 +87,22 @@ def stream(
         except ValueError as error:
             problems.append(str(error) if str(error).startswith(f"{study.id}:") else f"study {study.id}: {error}")
         if len(waiting) == BATCH:
-            yield from _written(reporter, waiting, how)
+            yield from _written(reporter, waiting, explained, how)
             waiting = []
     if waiting:
-        yield from _written(reporter, waiting, how)
+        yield from _written(reporter, waiting, explained, how)
 
 
-def _written(reporter: Reporter, waiting: list[tuple[Given, Views]], how: dict) -> Iterator[tuple[Given, Report]]:
-    reports = reporter.write([views for _, views in waiting], **how)
-    yield from zip((study for study, _ in waiting), reports, strict=True)
+def _written(
+    reporter: Reporter, waiting: list[tuple[Given, Views]], explained: Explained | None, how: dict
+) -> Iterator[tuple[Given, Report]]:
+    studies, views = zip(*waiting, strict=True)
+    reports = reporter.write(views, **how)
+    if explained:
+        records = reporter.explain(views, reports, max_length=how.get("max_length"), gamma=how.get("gamma"))
+        for each in zip(studies, views, reports, records, strict=True):
+            explained(*each)
+    yield from zip(studies, reports, strict=True)
 
 
 def summary(problems: Sequence[str], count: int) -> str:

@@ -7,7 +7,7 @@ What `xpronet generate` prints and whatever else shows reports comes from here. 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from xpronet.common.devices import choose
 from xpronet.data.dataset import Batch, collate
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
-from xpronet.model.decoding import Generation, NoNumbers
+from xpronet.model.decoding import NoNumbers
+from xpronet.model.explain import explain, to_json
 from xpronet.model.xpronet import XProNet
 from xpronet.sources.images import resize_square
 
@@ -35,6 +36,7 @@ class Views(NamedTuple):
 
     pixels: np.ndarray  # (V, crop, crop) uint8
     doubts: tuple[str, ...] = ()  # what is odd about the pictures
+    sizes: tuple[tuple[int, int], ...] = ()  # height and width of each original
 
 
 class Labels(NamedTuple):
@@ -102,7 +104,8 @@ class Reporter:
             raise ValueError("a study without images")
         found = [read_radiograph(image, size=self.card.crop) for image in images]
         squares = [resize_square(pixels, self.card.crop) for pixels, _ in found]
-        return Views(np.stack(squares), tuple(doubt for _, doubts in found for doubt in doubts))
+        doubts = tuple(doubt for _, doubts in found for doubt in doubts)
+        return Views(np.stack(squares), doubts, tuple(pixels.shape for pixels, _ in found))
 
     def write(
         self,
@@ -112,6 +115,7 @@ class Reporter:
         beam_size: int | None = None,
         max_length: int | None = None,
         gamma: int | None = None,
+        watch: Callable[[torch.Tensor], None] | None = None,
     ) -> list[Report]:
         """The reports of one batch.
 
@@ -120,13 +124,15 @@ class Reporter:
                 None: predicted where the folder has a classifier.
             beam_size, max_length: of the search; None: as the folder says.
             gamma: how many prototypes respond to a query; None: as the model was trained.
+            watch: sees the search go on, as `beam_search` has it.
 
         Raises:
             ValueError: no such observation, no classifier, an impossible size, or a model that is broken.
         """
         batch = self.batch(studies)
         chosen = self.labels(batch, labels)
-        texts, log_probs = self.generate(batch, chosen.values, beam_size=beam_size, max_length=max_length, gamma=gamma)
+        search = {"beam_size": beam_size, "max_length": max_length, "gamma": gamma, "watch": watch}
+        texts, log_probs = self.generate(batch, chosen.values, **search)
         rows = zip(studies, texts, log_probs, chosen.values, strict=True)
         return [
             Report(
@@ -134,10 +140,42 @@ class Reporter:
                 log_prob,
                 tuple(name for name, there in zip(CONDITIONS, values, strict=True) if there),
                 chosen.source,
-                None if chosen.probabilities is None else _by_name(chosen.probabilities[row]),
+                None if chosen.probabilities is None else by_name(chosen.probabilities[row]),
                 study.doubts,
             )
             for row, (study, text, log_prob, values) in enumerate(rows)
+        ]
+
+    def explain(
+        self,
+        studies: Sequence[Views],
+        reports: Sequence[Report],
+        *,
+        max_length: int | None = None,
+        gamma: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Where the words of these studies' reports looked and what they asked for, as docs/explanations.md has it.
+
+        Args:
+            reports: what `write` made of the studies, with the same `max_length` and `gamma`.
+        """
+        batch, vocabulary = self.batch(studies), self.card.vocabulary
+        labels = np.stack([named(report.labels) for report in reports])
+        most = self.card.max_length if max_length is None else max_length
+        ids = [torch.tensor(vocabulary.encode(report.text)[1:][:most]) for report in reports]  # the longest have no end
+        tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(self.device)
+        self._respond(gamma)
+        found = explain(self.model, batch.images, tokens, torch.from_numpy(labels).to(self.device), views=batch.views)
+        return [
+            to_json(
+                each,
+                vocabulary,
+                CONDITIONS,
+                crop=self.card.crop,
+                sizes=study.sizes,
+                probabilities=report.probabilities,
+            )
+            for each, study, report in zip(found, studies, reports, strict=True)
         ]
 
     def batch(self, studies: Sequence[Views]) -> Batch:
@@ -155,7 +193,8 @@ class Reporter:
             return Labels(decide(probabilities, self.thresholds), "predicted", probabilities)
         if wanted == "none":
             return Labels(np.ones((count, len(CONDITIONS)), np.float32), "none")
-        return Labels(np.tile(named(wanted), (count, 1)), "given")
+        given = named([wanted] if isinstance(wanted, str) else wanted)
+        return Labels(np.tile(given, (count, 1)), "given")
 
     def probabilities(self, batch: Batch) -> np.ndarray:
         """(B, 14) float32 of the folder's classifier; ValueError where it has none, or a broken one."""
@@ -174,27 +213,12 @@ class Reporter:
         beam_size: int | None = None,
         max_length: int | None = None,
         gamma: int | None = None,
+        watch: Callable[[torch.Tensor], None] | None = None,
     ) -> tuple[list[str], list[float]]:
         """Texts and log-probabilities of a batch under labels (B, 14) 0/1."""
-        result = self.search(batch, labels, beam_size=beam_size, max_length=max_length, gamma=gamma)
-        return [self.card.vocabulary.decode(ids) for ids in result.tokens.tolist()], result.log_probs.tolist()
-
-    def search(
-        self,
-        batch: Batch,
-        labels: np.ndarray,
-        *,
-        beam_size: int | None = None,
-        max_length: int | None = None,
-        gamma: int | None = None,
-        watch: Callable[[torch.Tensor], None] | None = None,
-    ) -> Generation:
-        """What `generate` decodes; `watch` as `beam_search` has it. The model keeps γ until the next search."""
-        config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
-        if config.cmpnet:
-            self.model.memory.gamma = config.gamma
+        self._respond(gamma)
         try:
-            return self.model.generate(
+            result = self.model.generate(
                 batch.images,
                 torch.from_numpy(labels).to(self.device),
                 views=batch.views,
@@ -204,6 +228,13 @@ class Reporter:
             )
         except NoNumbers:
             raise ValueError("the model's log-probabilities are no numbers: its weights are broken") from None
+        return [self.card.vocabulary.decode(ids) for ids in result.tokens.tolist()], result.log_probs.tolist()
+
+    def _respond(self, gamma: int | None) -> None:
+        """Let so many prototypes respond to a query from now on."""
+        config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
+        if config.cmpnet:
+            self.model.memory.gamma = config.gamma
 
 
 def named(names: Sequence[str]) -> np.ndarray:
@@ -218,5 +249,5 @@ def named(names: Sequence[str]) -> np.ndarray:
     return values
 
 
-def _by_name(values: np.ndarray) -> dict[str, float]:
+def by_name(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(CONDITIONS, values, strict=True)}

@@ -184,26 +184,24 @@ def to_json(
     conditions: Sequence[str],
     *,
     crop: int,
-    images: Sequence[tuple[str, int, int]] | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
     probabilities: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """An explanation as docs/explanations.md describes it.
 
     Args:
         crop: side of the picture that the model sees, in pixels.
-        images: name, height and width of each view's original; None: they are what the model sees.
+        sizes: height and width of the original of each view that is there; None: they are what the model sees.
         probabilities: of each observation, by a classifier.
     """
     names = (END_WORD, *vocabulary.tokens)
-    images = images or [("", crop, crop)] * int(found.views.sum())
     views = [
         {
-            "image": image,
             "size": [height, width],
             "rows": _rounded(patch_borders(crop, height), 1),
             "columns": _rounded(patch_borders(crop, width), 1),
         }
-        for image, height, width in images
+        for height, width in sizes or [(crop, crop)] * int(found.views.sum())
     ]
     words = [
         {
