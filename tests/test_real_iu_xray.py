@@ -3,7 +3,12 @@
 import json
 
 import pytest
+import torch
+from dvc.repo import Repo
+from typer.testing import CliRunner
 
+from tests.published import Tiny
+from xpronet.app.cli import app
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import NO_FINDING, POSITIVE
@@ -58,3 +63,41 @@ def test_every_published_report_and_label_is_read(shared):
     published = json.loads((shared / "iu_xray/labels_chexbert.json").read_text())["labels"]
     assert labels.sum() == sum(map(sum, (published["-".join(study.id.split("-")[:2])] for study in studies)))
     assert 0.5 < labels[:, NO_FINDING].mean() < 1
+
+
+def test_a_published_checkpoint_writes_reports_and_is_scored_without_training(project, shared, monkeypatch):
+    """The page docs/checkpoints.md, command by command, with the published tiny model as the checkpoint."""
+    monkeypatch.chdir(project.folder)
+    tiny = Tiny(shared / "golden/tiny_iu")
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in tiny.state.items()}}, "model_best.pth")
+
+    def run(*words) -> str:
+        done = CliRunner().invoke(app, [*map(str, words)])
+        assert done.exit_code == 0, done.exception
+        return done.stdout
+
+    train = json.loads((shared / "golden/tiny_iu/annotation.json").read_text())["train"]
+    (project.folder / "annotation.json").write_text(json.dumps({"train": train, "val": [], "test": []}))
+    sizes = ("--gamma", tiny.gamma, "--heads", tiny.heads, "--min-count", tiny.meta["args"]["threshold"])
+    imported = ("import-official", "model_best.pth", "data/published", "--annotation", "annotation.json")
+    run(*imported, "--dataset", "iu_xray", *sizes, "--classifier", "data/classifier")
+    project.configure({"model_folder": "data/published", "decode": {"beam_size": None, "max_length": None}})
+    try:
+        with Repo(".") as repo:
+            planned = {stage.name for stage in repo.stage.collect("evaluate", with_deps=True)}
+        assert planned >= {"generate", "features"} and not planned & {"train", "prototypes"}
+        project.stages("generate", "evaluate")
+    finally:
+        project.configure({})
+    metrics = project.json("metrics/details/test.json")
+    assert set(metrics["predicted"]["intervals"]) >= {"BLEU_4", "micro_F1_14"}
+    assert set(metrics["floors"]) >= {"constant", "image_neighbour"}
+    study = project.json("data/prepared/annotation.json")["test"][0]
+    with open("views.csv", "w") as file:
+        views = (f"{study['id']},{shared / 'iu_xray/images' / name}" for name in study["image_path"])
+        file.writelines(f"{line}\n" for line in ("study,image", *views))
+    found = json.loads(run("generate", "views.csv", "--model", "data/published", "--json"))
+    lines = (project.folder / "data/predictions/test.jsonl").read_text().splitlines()
+    scored = {record["id"]: record for record in map(json.loads, lines)}[study["id"]]["predicted"]
+    assert found["report"] == scored["report"] and found["labels_from"] == "predicted"
+    assert found["log_prob"] == pytest.approx(scored["log_prob"], abs=5e-3)
