@@ -494,7 +494,7 @@ def test_a_browser_writes_explains_and_rewrites(server, tmp_path):
         browser.until("!document.getElementById('compared').hidden")
         assert browser.run(f"shown.labels_from === 'given' && String({ticked}) === String(shown.labels)")
         changed = browser.run("shown.text !== first.text")
-        assert browser.run("!!document.querySelector('#report ins, #report del')") == changed
+        assert browser.run("!!document.querySelector('#report ins, #compared del')") == changed
         Path(tmp_path, "own.png").write_bytes(png())
         Path(tmp_path, "<img src=x onerror=alert(1)>.png").write_bytes(b"no image")
         browser.choose_files("#files", tmp_path / "own.png")
