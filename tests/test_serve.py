@@ -150,11 +150,11 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def endless() -> bytes:
-    """A PNG of few bytes that says it has 10,000 x 9,000 pixels."""
-    head = struct.pack(">IIBBBBB", 9000, 10000, 8, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(9001))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def endless(rows: int) -> bytes:
+    """A PNG of few bytes that says it has so many rows of 9,000 pixels."""
+    head = struct.pack(">IIBBBBB", 9000, rows, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes(9001))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def dicom(**values) -> bytes:
@@ -213,7 +213,8 @@ def gif() -> bytes:
         ({"images": [upload(png()[:900], "a.png")]}, 422, "a.png: broken image"),
         ({"images": [upload(b"x", "a.dcm")]}, 422, "a.dcm: "),
         ({"images": [upload(b"x", "")]}, 422, "image 1: neither"),
-        ({"images": [upload(endless(), "a.png")]}, 422, "a.png: 10,000 x 9,000 pixels, more than 30,000,000"),
+        ({"images": [upload(endless(8000), "a.png")]}, 422, "a.png: 8,000 x 9,000 pixels, more than 30,000,000"),
+        ({"images": [upload(endless(80000), "a.png")]}, 422, "a.png: broken image: Image size (720000000 pixels)"),
         ({"images": [upload(dicom(Rows=9000, Columns=9000), "a.dcm")]}, 422, "a.dcm: 9,000 x 9,000 pixels, more than"),
         ({"images": [upload(dicom(syntax=answers.DEFLATED))]}, 422, "chest.png: deflated DICOM"),
         ({"images": [upload(dicom(BodyPartExamined="KNEE"), "k.dcm")]}, 422, "k.dcm: body part KNEE is not the chest"),
