@@ -449,6 +449,16 @@ def test_the_nearest_train_studies_are_those_of_the_same_network(beside):
         Answers(folder).nearest(answers.request({"images": images}))
 
 
+def test_a_model_without_prototypes_has_none_to_choose(tmp_path):
+    model = XProNet(ModelConfig(3, "resnet18", 16, 16, 2, 1, cmpnet=False)).eval()
+    card = checkpoint.ModelCard(Vocabulary(["<unk>", "clear", "lungs"]), CONDITIONS, "iu_xray", 64, 2, 5)
+    checkpoint.save(tmp_path / "model", model, card)
+    found = Answers(tmp_path / "model")
+    assert (found.about()["prototypes"], found.about()["gamma"], found.about()["classifier"]) == (0, None, False)
+    written = found.report(answers.request({"images": [upload(png())]}))
+    assert written["labels_from"] == "none" and written["probabilities"] is written["patches"] is None
+
+
 def test_without_train_studies_beside_it_none_are_compared(server):
     assert json.loads(ask(server, "GET", "/about")[1])["nearest"] is False
     status, found = post(server, "/nearest", {"images": [upload(png())]})

@@ -12,6 +12,7 @@ import logging
 import re
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,7 +124,10 @@ class Server(ThreadingHTTPServer):
             self._connections.release()
 
     def handle_error(self, connection: socket.socket, address: Any) -> None:
-        logger.debug("a connection has ended early", exc_info=True)
+        if isinstance(sys.exception(), OSError):
+            logger.debug("a connection has ended early", exc_info=True)
+        else:
+            logger.exception("a request has failed")
 
     def knows(self, host: str | None) -> bool:
         """Whether a name is of this machine by itself: a foreign name that was bent to its address is none of them."""
