@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -152,6 +152,8 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({"/report": self._report, "/nearest": self._nearest})
 
     def _answer(self, known: dict[str, Callable[[], None]]) -> None:
+        length = self.headers["Content-Length"] or ""
+        self.unread = int(length) if re.fullmatch(r"\d{1,18}", length) else None  # bytes; None: nobody knows
         try:
             self._require_own_page()
             answer = known.get(self.path.partition("?")[0])
@@ -216,25 +218,24 @@ class Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         if self.headers.get_content_type() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a request is application/json: docs/serve.md shows one")
-        length = self.headers["Content-Length"] or ""
-        if not re.fullmatch(r"\d{1,18}", length):
+        if self.unread is None:
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "a request says its Content-Length")
-        if int(length) > BODY:
+        if self.unread > BODY:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"more than {LARGEST // 2**20} MB of images in one study: send fewer",
             )
-        found = b"".join(self._read(int(length)))
-        if len(found) < int(length):
+        found = b"".join(self._pieces())
+        if self.unread:
             raise Refused(HTTPStatus.BAD_REQUEST, "the request ended before its end")
         return found
 
-    def _read(self, length: int) -> Iterator[bytes]:
-        """Up to `length` bytes, as they come."""
+    def _pieces(self) -> Iterator[bytes]:
+        """What is unread, as it comes."""
         until = time.monotonic() + PATIENCE
-        while length and (piece := self._piece(length)):
+        while self.unread and (piece := self._piece(self.unread)):
+            self.unread -= len(piece)
             yield piece
-            length -= len(piece)
             if time.monotonic() > until:
                 raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"the request took more than {PATIENCE} seconds")
 
@@ -290,13 +291,10 @@ class Handler(BaseHTTPRequestHandler):
             raise ConnectionAbortedError
 
     def _refuse(self, status: HTTPStatus, line: str) -> None:
-        length = self.headers["Content-Length"] or "0"
-        if self.command == "POST" and length.isdecimal():  # unread, it would be a reset connection, not an answer
-            try:
-                for _ in self._read(min(int(length), 2 * BODY)):
+        if self.unread and self.unread <= 2 * BODY and status != HTTPStatus.REQUEST_TIMEOUT:
+            with suppress(Refused):  # a connection that is closed on unread bytes is reset, and the answer lost
+                for _ in self._pieces():
                     pass
-            except Refused:
-                pass
         self._send_json({"error": line}, status)
 
     def _send_json(self, content: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
