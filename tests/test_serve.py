@@ -497,7 +497,7 @@ def test_a_browser_writes_explains_and_rewrites(server, tmp_path):
         assert browser.run(inked) == [False, False]
         browser.point("#report button[data-place='1']")
         browser.until("!!document.querySelector('#word table')")
-        assert browser.run(inked) == [True, True]
+        assert browser.run(inked)[browser.run("shown.words[1].patch[0]")]
         assert browser.run("document.querySelector('#word th').textContent === shown.words[1].word")
         browser.run("document.querySelector('#report button').focus()")
         browser.press("ArrowRight")
@@ -523,8 +523,8 @@ def test_a_browser_writes_explains_and_rewrites(server, tmp_path):
         asked = [each for each in browser.said if each["method"] == "Network.requestWillBeSent"]
         addresses = {each["params"]["request"]["url"] for each in asked}
         assert all(address.startswith((server.address, "data:", "blob:")) for address in addresses)
-        refused = [each for each in browser.said if each not in asked]
-        assert not [each for each in refused if "422" not in json.dumps(each)]
+        said = [each for each in browser.said if each not in asked]  # by the browser; its advice is of this test's own
+        assert not [each for each in said if each["params"].get("entry", {}).get("level") != "warning"]
 
 
 # The least contrast of a text with what is behind it, and where: WCAG 2.1, 1.4.3.
