@@ -117,3 +117,31 @@ def test_what_is_no_number_is_no_empty_report(position, beam_size):
     with pytest.raises(NoNumbers, match=r"studies \[1\] of the batch: their log-probabilities are no numbers") as error:
         search(table, beam_size)
     assert error.value.rows == [1]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_whoever_watches_sees_the_leading_beam_and_can_end_the_search(beam_size):
+    """A page shows the report as it is written."""
+    table, seen = tables(1, 3), []
+    table[:, :-1, :, 0] -= 50  # no report ends before its greatest length
+    rows = torch.arange(1)[:, None]
+
+    def step(tokens, position, parents):
+        return table[rows, position, tokens]
+
+    def search(watch=None):
+        return beam_search(step, 1, beam_size=beam_size, max_length=LENGTH, watch=watch)
+
+    result = search(lambda tokens: seen.append(tokens[0].tolist()))
+    assert [len(tokens) for tokens in seen] == [1, 2, 3]
+    for tokens in seen:
+        assert 0 not in tokens and score(table[0], tokens) > -50
+    if beam_size == 1:
+        assert seen[-1] == result.tokens[0, :-1].tolist()
+    assert torch.equal(search().tokens, result.tokens)
+
+    def enough(tokens):
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        search(enough)

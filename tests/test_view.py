@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,15 +12,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.browser import CHROMIUM, needs_chromium
 from xpronet.app import view
 from xpronet.app.cli import app
 from xpronet.common.files import read_json
 from xpronet.data.reports import clean_report
 from xpronet.data.studies import Study, write_annotation
 from xpronet.labels.conditions import CONDITIONS
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 
 EVIL = "Edema. </script><script>document.title = 'gone'</script> <img src=x onerror=alert(1)> & \u2028."
 REFERENCES = ["Small left effusion. The heart is large.", "The lungs are clear.", EVIL]

@@ -311,6 +311,25 @@ def figures(
         typer.echo(line)
 
 
+@app.command(epilog="Example: xpronet serve --port 7860")
+def serve(
+    model: Annotated[
+        Path, typer.Option(help="A model folder, as training, import-official and export make it.")
+    ] = Path("data/model"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is for this machine alone.")] = (
+        "127.0.0.1"
+    ),
+) -> None:
+    """Open a page on which reports are written for the images that are dropped there. No medical device.
+
+    It shows where the model looked, which prototypes a word asks for, and what other labels, γ or beams change.
+    """
+    from xpronet.app.serve import serve as serve_page
+
+    serve_page(model, host, port, typer.echo)
+
+
 def refuse_folders(*files: Path | None) -> None:
     """Raise ValueError, one line, where a folder is named for a file, before the minutes that scoring takes."""
     for file in filter(None, files):

@@ -4,7 +4,7 @@ What `xpronet generate` prints and whatever else shows reports comes from here. 
 `prepare` packs them, and the model sees them as stage `generate` shows them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -115,6 +115,7 @@ class Reporter:
         beam_size: int | None = None,
         max_length: int | None = None,
         gamma: int | None = None,
+        watch: Callable[[torch.Tensor], None] | None = None,
     ) -> list[Report]:
         """The reports of one batch.
 
@@ -123,13 +124,15 @@ class Reporter:
                 None: predicted where the folder has a classifier.
             beam_size, max_length: of the search; None: as the folder says.
             gamma: how many prototypes respond to a query; None: as the model was trained.
+            watch: sees the search go on, as `beam_search` has it.
 
         Raises:
             ValueError: no such observation, no classifier, an impossible size, or a model that is broken.
         """
         batch = self.batch(studies)
         chosen = self.labels(batch, labels)
-        texts, log_probs = self.generate(batch, chosen.values, beam_size=beam_size, max_length=max_length, gamma=gamma)
+        search = {"beam_size": beam_size, "max_length": max_length, "gamma": gamma, "watch": watch}
+        texts, log_probs = self.generate(batch, chosen.values, **search)
         rows = zip(studies, texts, log_probs, chosen.values, strict=True)
         return [
             Report(
@@ -137,7 +140,7 @@ class Reporter:
                 log_prob,
                 tuple(name for name, there in zip(CONDITIONS, values, strict=True) if there),
                 chosen.source,
-                None if chosen.probabilities is None else _by_name(chosen.probabilities[row]),
+                None if chosen.probabilities is None else by_name(chosen.probabilities[row]),
                 study.doubts,
             )
             for row, (study, text, log_prob, values) in enumerate(rows)
@@ -210,6 +213,7 @@ class Reporter:
         beam_size: int | None = None,
         max_length: int | None = None,
         gamma: int | None = None,
+        watch: Callable[[torch.Tensor], None] | None = None,
     ) -> tuple[list[str], list[float]]:
         """Texts and log-probabilities of a batch under labels (B, 14) 0/1."""
         self._respond(gamma)
@@ -220,6 +224,7 @@ class Reporter:
                 views=batch.views,
                 beam_size=self.card.beam_size if beam_size is None else beam_size,
                 max_length=self.card.max_length if max_length is None else max_length,
+                watch=watch,
             )
         except NoNumbers:
             raise ValueError("the model's log-probabilities are no numbers: its weights are broken") from None
@@ -244,5 +249,5 @@ def named(names: Sequence[str]) -> np.ndarray:
     return values
 
 
-def _by_name(values: np.ndarray) -> dict[str, float]:
+def by_name(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(CONDITIONS, values, strict=True)}

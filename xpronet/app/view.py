@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from PIL import Image
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
+from xpronet.app.pages import template
 from xpronet.app.written import cleaned, of_studies, read_reports
 from xpronet.common.files import replacing
 from xpronet.common.progress import track
@@ -92,7 +92,7 @@ def view(
 def page(content: dict[str, Any]) -> str:
     """The page with its data; nothing in a report can end the script that holds it."""
     data = json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    return files("xpronet.app").joinpath("view.html").read_text(encoding="utf-8").replace("@DATA@", data)
+    return template("view.html").replace("@DATA@", data)
 
 
 def per_study(references: Sequence[str], reports: Sequence[str], own: np.ndarray) -> np.ndarray:

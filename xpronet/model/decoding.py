@@ -35,6 +35,7 @@ def beam_search(
     beam_size: int,
     max_length: int,
     device: torch.device | str = "cpu",
+    watch: Callable[[Tensor], None] | None = None,
 ) -> Generation:
     """The best finished report of each study.
 
@@ -42,6 +43,8 @@ def beam_search(
         step: (newest token of each beam (B, beam), its position, which beam each goes on from (B, beam) or None) ->
             log-probabilities of the next token (B, beam, V).
         batch: number of studies B.
+        watch: called after each step with the tokens (B, n) of each study's likeliest unfinished beam: what the report
+            would be if the search ended here, which another beam may still change. What it raises ends the search.
 
     Raises:
         NoNumbers: of some studies a log-probability is NaN, or none is finite.
@@ -70,6 +73,8 @@ def beam_search(
         sums = torch.where(ended, sums + FINISHED, sums)
         if bool((best >= sums.max(dim=1).values).all()):
             break
+        if watch is not None:
+            watch(past[rows, sums.argmax(dim=1)])
     broken = sums.isnan().any(dim=1) | ~best.isfinite()  # a NaN ranks first and stays
     if broken.any():
         raise NoNumbers(broken.nonzero().flatten().tolist())

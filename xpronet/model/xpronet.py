@@ -1,5 +1,6 @@
 """XProNet: patch features and words query a shared prototype matrix, and their fusion feeds a Transformer (Fig. 3)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
@@ -127,9 +128,16 @@ class XProNet(nn.Module):
         return Output(F.log_softmax(exact(self.head(hidden)), dim=-1), visual_responses, textual_responses, patches)
 
     def generate(
-        self, images: Tensor, labels: Tensor, *, beam_size: int, max_length: int, views: Tensor | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        beam_size: int,
+        max_length: int,
+        views: Tensor | None = None,
+        watch: Callable[[Tensor], None] | None = None,
     ) -> Generation:
-        """Reports by beam search, greedy with beam 1: the best beam of each study.
+        """Reports by beam search, greedy with beam 1: the best beam of each study; `watch` as `beam_search` has it.
 
         Raises:
             ValueError: the model is in training mode, a size is below 1, or a study has no label; `NoNumbers`, which is
@@ -159,7 +167,8 @@ class XProNet(nn.Module):
                 hidden = self.decoder.step(words, caches, past[:, None], memory_mask)  # (B, beam, d)
                 return F.log_softmax(exact(self.head(hidden)), dim=-1)
 
-            return beam_search(step, len(images), beam_size=beam_size, max_length=max_length, device=images.device)
+            sizes = {"beam_size": beam_size, "max_length": max_length}
+            return beam_search(step, len(images), **sizes, device=images.device, watch=watch)
 
     def encode(self, images: Tensor, prototypes: Prototypes | None, views: Tensor | None):
         """-> memory (B, S, d), patches (B, S) bool, visual responses (B, S, d) or None; Eq. 1 and 9-15."""
