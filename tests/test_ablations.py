@@ -263,7 +263,7 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
             place = order.index(prefix + row)
             assert looks[row]["cross_entropy"]["seeds"] == [place]
             assert looks[row]["with_findings BLEU_4"]["seeds"] == [place + 0.25]
-        assert result[part]["steps"] == 2 * 4 and result[part]["studies"] == 6
+        assert result[part]["steps"] == 2 * 7 and result[part]["studies"] == 6
         assert result[part]["floors"]["constant"]["BLEU_4"]["seeds"] == [0.5]
     preset = result["preset"]
     assert preset["rows"]["full"]["ROUGE_L"]["mean"] == 1 > preset["rows"]["wo-cmpnet"]["ROUGE_L"]["mean"]

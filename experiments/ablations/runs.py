@@ -15,7 +15,7 @@ import typer
 FULL = "full"
 ROWS = {FULL: [], "wo-pi": ["prototype_init=random"], "wo-imlcs": ["imlcs=false"], "wo-cmpnet": ["cmpnet=false"]}
 SWEEPS = {"gamma": (1, 5, 15), "theta": (1.25, 1.75, 2.0)}  # beside the preset's own 10 and 1.5
-SHORT = ["train.epochs=10"]  # a third of the preset's steps
+SHORT = ["train.epochs=4", "train.freeze_epochs=4"]  # a third of the preset's steps, all with the extractor frozen
 
 
 @dataclass(frozen=True)
