@@ -36,7 +36,7 @@ class Params(Strict):
     runtime: RuntimeParams
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in SPLITS}
@@ -89,10 +89,13 @@ def main() -> None:
                 "published_protocol": published,
                 "classifier": quality(labels, probabilities, predicted),
             }
-            write_json(f"metrics/{split}.json", compared(scores))
+            few = compared(scores)
+            write_json(f"metrics/{split}.json", few)
             write_json(f"metrics/details/{split}.json", details)
             write_per_study(f"data/scores/{split}.tsv", chosen, table)
     forget_unfinished("data")
+    shown = (f"{name} {few[name]:.3f} (best floor {few[f'floor_{name}']:.3f})" for name in ("BLEU_4", "micro_F1_14"))
+    return f"{len(chosen):,} test studies: {', '.join(shown)}"
 
 
 def predictions(split: str, studies: Sequence[Study]) -> dict[str, dict]:

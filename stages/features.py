@@ -41,7 +41,7 @@ class Params(Strict):
     runtime: RuntimeParams
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
     studies = read_annotation("data/prepared/annotation.json")
@@ -72,6 +72,7 @@ def main() -> None:
         )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
     encoder.write("data/features/textual.npy", [studies[row].report for row in train])
+    return f"features of {len(train):,} train studies, images and reports, and of {len(held_out):,} others' images"
 
 
 if __name__ == "__main__":

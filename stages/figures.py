@@ -35,7 +35,7 @@ class Params(Strict):
     runtime: RuntimeParams
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     studies = read_annotation("data/prepared/annotation.json")
     train, val, test = (of_split(studies, split) for split in ("train", "val", "test"))
@@ -56,6 +56,7 @@ def main() -> None:
             prototypes.prototype_map(beside / "map", matrices)
             prototypes.health(beside / "use", found)
     write_json("metrics/details/prototype_health.json", found)
+    return "pictures of labels, classifier and reports" + (", and of prototypes" if found else "")
 
 
 def draw_reports(studies: Sequence[Study], own: np.ndarray, params: ReportParams) -> None:

@@ -33,7 +33,7 @@ class Params(Strict):
     runtime: RuntimeParams
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     runtime = params.runtime
     settings = {"device": choose(runtime.device), "workers": runtime.workers, "batch_size": runtime.batch_size}
@@ -47,6 +47,7 @@ def main() -> None:
         "beam_size": params.decode.beam_size or card.beam_size,
         "max_length": params.decode.max_length or card.max_length,
     }
+    written = 0
     for split in ("val", "test"):
         rows = [row for row, study in enumerate(studies) if study.split == split]
         chosen = [studies[row] for row in rows]
@@ -65,6 +66,8 @@ def main() -> None:
                 record["own_tokens"] = count
         with replacing(f"data/predictions/{split}.jsonl") as beside, open(beside, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+        written += len(records)
+    return f"reports of {written:,} studies, each under {len(LABELS)} kinds of labels"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class Params(Strict):
     runtime: RuntimeParams
 
 
-def main() -> None:
+def main() -> str:
     every = read(Params)
     params = every.labels
     studies = read_annotation("data/prepared/annotation.json")
@@ -64,6 +64,7 @@ def main() -> None:
         details["against_the_drawn_state"] = agreement.observations(hits)
     write_json("metrics/labels.json", metrics)
     write_json("metrics/details/labels.json", details)
+    return f"{metrics['labels_per_study']:.1f} labels for each of {len(studies):,} studies, by {params.labeller}"
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def read_images(params: Params, studies: list[Study]) -> packing.Reader:
     return packing.Folder(folder)
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     if params.dataset == "phantom":
         (studies, reader), excluded = packing.phantom(**dict(params.phantom)), Counter()
@@ -99,6 +99,8 @@ def main() -> None:
             logging.info("%s: %d images; the published annotation has %d", split, count, physionet.PUBLISHED[split])
     write_json("metrics/prepare.json", {f"{split}_studies": len(chosen) for split, chosen in by_split.items()})
     write_json("metrics/details/prepare.json", details)
+    sizes = ", ".join(f"{len(chosen):,} {split}" for split, chosen in by_split.items())
+    return f"{len(kept):,} studies ({sizes}) with {sum(images.values()):,} images"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Params(Strict):
     labels: FileOrder
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     studies = read_annotation("data/prepared/annotation.json")
     train = np.array([study.split == "train" for study in studies])
@@ -66,6 +66,8 @@ def main() -> None:
         beside.write_bytes(save({"prototypes": matrix}))
     details = {"init": params.prototype_init, "shape": matrix.shape, "observations": table}
     write_json("metrics/details/prototypes.json", details)
+    observations, each, width = matrix.shape
+    return f"{observations} x {each} prototypes of {width:,} numbers ({params.prototype_init}), {len(labels):,} studies"
 
 
 if __name__ == "__main__":

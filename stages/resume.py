@@ -10,10 +10,9 @@ from typing import Any
 import torch
 import yaml
 
+from stages.stage import CODE
 from xpronet.common.params import Strict
 from xpronet.common.states import States
-
-CODE = Path(__file__).resolve().parents[1]
 
 
 def states(stage: str, params: Strict, device: torch.device) -> States:

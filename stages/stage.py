@@ -1,4 +1,4 @@
-"""What every stage does: log, keep a second one away, and turn a user's mistake into one line."""
+"""What every stage does: say what it read and wrote, keep a second one away, make a user's mistake one line."""
 
 import logging
 import os
@@ -6,20 +6,27 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import groupby
 from pathlib import Path
+from string import Template
 
 from xpronet.common.lock import alone
+from xpronet.common.params import load_yaml
 from xpronet.common.shortage import explain
 
+CODE = Path(__file__).resolve().parents[1]
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage; set XPRONET_DEBUG=1 to see where a mistake was noticed."""
+
+def run(main: Callable[[], str]) -> None:
+    """Run a stage, whose `main` says in half a line what it made; XPRONET_DEBUG=1 shows where a mistake was noticed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    started = time.monotonic()
+    started, stage = time.monotonic(), Path(sys.argv[0]).stem
     try:
         with only_one():
-            main()
-        logging.info("done in %.0f s", time.monotonic() - started)
+            read, written = files_of(stage)
+            logging.info("%s: reads %s", stage, read)
+            made = main()
+        logging.info("%s: wrote %s in %.1f s: %s", stage, written, time.monotonic() - started, made)
     except KeyboardInterrupt:
         sys.exit("interrupted; nothing half-written is left, run it again")
     except (ValueError, OSError) as error:  # a mistake of the user's
@@ -31,6 +38,26 @@ def run(main: Callable[[], None]) -> None:
         if line is None or os.environ.get("XPRONET_DEBUG"):
             raise
         sys.exit(line)
+
+
+def files_of(stage: str) -> tuple[str, str]:
+    """What a stage reads, code aside, and what it writes, by dvc.yaml."""
+    entry = load_yaml(CODE / "dvc.yaml")["stages"][stage]
+    keys = load_yaml()
+    read = [Template(path).substitute(keys) for path in entry["deps"] if not path.startswith(("stages/", "xpronet/"))]
+    kinds = (entry.get(kind, ()) for kind in ("outs", "metrics", "plots"))
+    written = [path if isinstance(path, str) else next(iter(path)) for of in kinds for path in of]
+    return by_folder(read), by_folder(written)
+
+
+def by_folder(paths: list[str]) -> str:
+    """`data/{labels.csv,x.csv}, metrics/figures/*`: short enough for a line."""
+    places = []
+    for folder, within in groupby(sorted(path.rpartition("/") for path in paths), lambda parts: parts[0]):
+        names = [name for _, _, name in within]
+        shown = names[0] if len(names) == 1 else "*" if len(names) > 5 else f"{{{','.join(names)}}}"
+        places.append(f"{folder}/{shown}" if folder else shown)
+    return ", ".join(places)
 
 
 def only_one() -> AbstractContextManager[None]:

@@ -43,7 +43,7 @@ class Params(Symbols):
     runtime: RuntimeParams
 
 
-def main() -> None:
+def main() -> str:
     params = read(Params)
     settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
     studies = read_annotation("data/prepared/annotation.json")
@@ -145,6 +145,7 @@ def main() -> None:
         best = max(history, key=lambda row: row["val_selection"])
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
         saved.finish()
+    return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 
 
 def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:

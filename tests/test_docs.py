@@ -20,7 +20,9 @@ from stages.check import Params
 from xpronet.app.cli import app
 from xpronet.app.radiograph import read_radiograph
 from xpronet.classifier.calibration import quality
+from xpronet.common.params import validate
 from xpronet.data.reports import Vocabulary
+from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation.lexical import METRICS
 from xpronet.evaluation.statistics import groups_of
 from xpronet.evaluation.summary import compared, summarise
@@ -161,6 +163,8 @@ def test_named_commands_exist(page):
         assert words[0] in targets, f"make {words[0]}"
     ours = typer.main.get_command(app).commands
     for words in filter(None, commands(page, "xpronet")):  # the bare name is not typed
+        if words == ["--install-completion"]:  # typer's own
+            continue
         assert words[0] in ours, f"xpronet {words[0]}"
         options = {option for parameter in ours[words[0]].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, words
@@ -306,6 +310,27 @@ def test_the_python_that_draws_phantoms_runs(tmp_path, monkeypatch):
     exec(python_of("docs/generate.md"), {})
     assert len(list(Path("phantoms").glob("*/frontal.png"))) == 5
     assert not any(read_radiograph(path, size=96)[1] for path in Path("phantoms").glob("*/*.png"))
+
+
+def test_the_tutorial_s_dataset_is_one(tmp_path, monkeypatch):
+    """And the study that it generates a report for is of the test split."""
+    monkeypatch.chdir(tmp_path)
+    exec(python_of("docs/tutorial.md"), {})
+    studies = read_annotation("data/raw/mine/annotation.json")
+    assert [len(of_split(studies, split)) for split in ("train", "val", "test")] == [24, 6, 6]
+    assert all(Path("data/raw/mine/images", path).is_file() for study in studies for path in study.image_path)
+    (words,) = [words for words in commands(ROOT / "docs/tutorial.md", "xpronet") if words[0] == "generate"]
+    assert Path(words[1]).is_dir() and Path(words[1]).name in {study.id for study in of_split(studies, "test")}
+
+
+def test_the_tutorial_s_parameters_pass():
+    params = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+    (words,) = commands(ROOT / "docs/tutorial.md", "dvc exp run")
+    for change in (word for word, before in zip(words[1:], words, strict=False) if before == "-S"):
+        key, _, value = change.partition("=")
+        group, _, name = key.rpartition(".")
+        (params[group] if group else params)[name] = yaml.safe_load(value)
+    validate(Params, params)
 
 
 def test_the_comparison_in_the_readme_is_with_the_scores_in_git():

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.stage import only_one, run
+from stages import stage
+from stages.stage import by_folder, files_of, only_one, run
 from tests.conftest import largest_file
 from xpronet.common.files import (
     FullDisk,
@@ -199,7 +201,8 @@ def test_a_table_has_each_column_once_and_whole_rows(tmp_path, content, line):
 def test_a_second_stage_does_not_start_beside_a_running_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-    second = "from stages.stage import run; run(lambda: print('started'))"
+    (tmp_path / "params.yaml").write_text("{}")
+    second = "import sys; sys.argv[0] = 'check.py'; from stages.stage import run; run(lambda: print('started'))"
     command = [sys.executable, "-c", second]
     with only_one():
         done = subprocess.run(command, capture_output=True, text=True)
@@ -253,6 +256,7 @@ def test_a_killed_process_keeps_nobody_away(tmp_path):
 )
 def test_a_stage_ends_with_a_line_that_names_what_to_change(tmp_path, monkeypatch, error, line):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "files_of", lambda name: ("", ""))
 
     def main():
         raise error
@@ -264,9 +268,32 @@ def test_a_stage_ends_with_a_line_that_names_what_to_change(tmp_path, monkeypatc
 
 def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "files_of", lambda name: ("", ""))
 
     def main():
         raise RuntimeError("stack expects each tensor to be equal size. Caught in DataLoader worker process 0")
 
     with pytest.raises(RuntimeError, match="stack expects"):
         run(main)
+
+
+def test_a_stage_says_what_it_reads_what_it_made_where_and_how_long(tmp_path, monkeypatch, caplog):
+    """Two lines, the same for every stage, so that a log can be read from the top to the bottom."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("source: my/annotation.json\nmodel_folder: mine")
+    monkeypatch.setattr(sys, "argv", ["stages/label.py"])
+    caplog.set_level("INFO")
+    run(lambda: "2.4 labels each")
+    read, wrote = caplog.messages
+    assert read == "label: reads data/prepared/annotation.json"
+    places = "data/{label_probabilities.csv,labels.csv}, metrics/labels.json, metrics/details/labels.json"
+    assert re.fullmatch(rf"label: wrote {re.escape(places)} in \d+\.\d s: 2.4 labels each", wrote)
+    assert files_of("prepare")[0] == "data/checked.json, my/annotation.json"
+    assert "mine" in files_of("generate")[0].split(", ")
+    for name in load_yaml(stage.CODE / "dvc.yaml")["stages"]:
+        assert all(0 < len(line) < 260 for line in files_of(name)), name
+
+
+def test_files_of_a_folder_stand_together():
+    assert by_folder(["b/x.csv", "params.yaml", "b/c/1", "b/y.csv"]) == "params.yaml, b/{x.csv,y.csv}, b/c/1"
+    assert by_folder([f"a/{n}" for n in range(6)]) == "a/*"

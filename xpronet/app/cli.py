@@ -1,5 +1,6 @@
 """The command `xpronet`. Each command imports what it needs when it runs, so that --help is quick."""
 
+import logging
 import os
 import sys
 from enum import StrEnum
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 class PublishedDataset(StrEnum):
@@ -40,7 +41,12 @@ class PerStudy(StrEnum):
 
 @app.callback(epilog="Example: xpronet generate frontal.png --model data/model")
 def xpronet() -> None:
-    """Radiology reports from chest X-rays with cross-modal prototypes."""
+    """Radiology reports from chest X-rays with cross-modal prototypes.
+
+    Training is `dvc repro`; these commands go with it, before and after. Each one's --help has an example.
+    """
+    logging.basicConfig(format="%(message)s")  # to standard error; of other packages warnings only
+    logging.getLogger("xpronet").setLevel(logging.INFO)
 
 
 @app.command(
@@ -50,11 +56,16 @@ def import_official(
     checkpoint: Annotated[Path, typer.Argument(help="The published checkpoint, .pth (read without running any code).")],
     out: Annotated[Path, typer.Argument(help="The model folder to make.")],
     annotation: Annotated[Path, typer.Option(help="The annotation.json that it was trained with: its vocabulary.")],
-    dataset: Annotated[PublishedDataset, typer.Option(help="Which cleaner, thresholds and class order.")],
-    gamma: Annotated[int, typer.Option(min=1, help="Prototypes that respond to a query: no weight tells.")] = 15,
-    heads: Annotated[int, typer.Option(min=1, help="Attention heads: no weight tells.")] = 8,
+    dataset: Annotated[
+        PublishedDataset,
+        typer.Option(help="Whose way of cleaning reports, least count of a word and order of the labels."),
+    ],
+    gamma: Annotated[
+        int, typer.Option(min=1, help="Prototypes that respond to a query, as in its training: no weight tells.")
+    ] = 15,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads, as in its training: no weight tells.")] = 8,
     min_count: Annotated[
-        int | None, typer.Option(min=1, help="Occurrences that make a word; 3 for iu_xray, 10 for mimic_cxr.")
+        int | None, typer.Option(min=1, help="Occurrences that make a word. [default: 3 for iu_xray, 10 for mimic_cxr]")
     ] = None,
     classifier: Annotated[
         Path | None, typer.Option(help="Folder of stage classify that goes with it and predicts labels from images.")
@@ -83,21 +94,26 @@ def generate(
     labels: Annotated[
         list[str] | None,
         typer.Option(
-            help="Whose prototypes may be asked: `predicted` from the images (where the folder has a classifier, else"
-            " `none`), `none`: all; or names of observations, as 'Edema, Fracture'."
+            help="Observations whose prototypes the model may use: `predicted` from the images (the default, where the"
+            " folder has a classifier), `none` (all may be used), or names, as 'Edema, Fracture'."
         ),
     ] = None,
-    beam_size: Annotated[int | None, typer.Option(min=1, help="Beams of the search, if not the folder's.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a report, if not the folder's.")] = None,
+    beam_size: Annotated[
+        int | None, typer.Option(min=1, help="Beams of the search. [default: the model folder's]")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a report. [default: the model folder's]")
+    ] = None,
     gamma: Annotated[
-        int | None, typer.Option(min=1, help="Prototypes that respond to a query, if not as trained.")
+        int | None, typer.Option(min=1, help="Prototypes that respond to a query. [default: as trained]")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines, a study each; so does --out NAME.jsonl.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where the reports go, if not to the terminal.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the reports. [default: the terminal]")] = None,
     explain: Annotated[
         Path | None,
         typer.Option(
-            help="A .json, or of one study a .png or .svg: where each word looked, which prototypes it asked for."
+            help="Also write where each word looked and which prototypes it asked for: a .json, or of one study a .png"
+            " or .svg."
         ),
     ] = None,
 ) -> None:
@@ -131,9 +147,14 @@ def generate(
 @app.command(epilog="Example: dvc repro && xpronet export published")
 def export(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
-    params: Annotated[Path, typer.Option(help="Parameter file: model_folder, dataset, labels.")] = Path("params.yaml"),
+    params: Annotated[Path, typer.Option(help="Parameter file: which model, dataset and labeller.")] = Path(
+        "params.yaml"
+    ),
     license: Annotated[
-        str | None, typer.Option(help="Of the weights, as Hugging Face names it; mit for the phantom, else other.")
+        str | None,
+        typer.Option(
+            help="Licence of the weights, as Hugging Face names it. [default: mit for the phantom, else other]"
+        ),
     ] = None,
 ) -> None:
     """Put the model that was scored, its classifier and a model card with its scores into a folder to share."""
@@ -149,9 +170,11 @@ def doctor(
         Path, typer.Argument(help="Folder of stage prepare, or any annotation.json: then only the text is examined.")
     ] = Path("data/prepared"),
     labels: Annotated[
-        Path | None, typer.Option(help="Labels of stage label, if not labels.csv beside the folder.")
+        Path | None, typer.Option(help="Labels of stage label. [default: labels.csv beside the folder]")
     ] = None,
-    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, lengths, prototypes.")] = Path("params.yaml"),
+    params: Annotated[
+        Path, typer.Option(help="Parameter file: how reports are cleaned and cut, number of prototypes.")
+    ] = Path("params.yaml"),
     out: Annotated[Path, typer.Option(help="Folder for doctor.json and the pictures.")] = Path("data/doctor"),
 ) -> None:
     """Examine a dataset before anyone trains on it: sizes, leaks, repeats, odd images, and what they mean.
@@ -178,7 +201,7 @@ def compare(
             " `workspace` is this folder. The first is the baseline."
         ),
     ],
-    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
     labels: Annotated[
         LabelSource, typer.Option(help="Under which labels the reports were written.")
     ] = LabelSource.predicted,
@@ -186,8 +209,10 @@ def compare(
     protocol: Annotated[
         Protocol, typer.Option(help="References: whole (full), or cut and with <unk> as the published code scores.")
     ] = Protocol.full,
-    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draws.")] = 1,
+    params: Annotated[Path, typer.Option(help="Parameter file: how reports are cleaned and labelled.")] = Path(
+        "params.yaml"
+    ),
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random draws.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("data/comparison.json"),
 ) -> None:
     """Test whether reports differ from a baseline's (paired bootstrap, approximate randomisation), and show where."""
@@ -218,9 +243,10 @@ def score(
         Path, typer.Argument(help="JSON lines {id, report}, or a .csv with columns id and report; raw or cleaned.")
     ],
     annotation: Annotated[Path, typer.Option(help="annotation.json with the references, and train for the floors.")],
-    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
     dataset: Annotated[
-        PublishedDataset, typer.Option(help="Which cleaner, and what the published protocol cuts and counts.")
+        PublishedDataset,
+        typer.Option(help="Whose way of cleaning reports, and lengths and words of the published protocol."),
     ] = PublishedDataset.iu_xray,
     labels: Annotated[
         LabelSource, typer.Option(help="For predictions of our own: under which labels they were written.")
@@ -272,11 +298,13 @@ def view(
     prepared: Annotated[
         Path, typer.Option(help="Folder of stage prepare; or an annotation.json, then without images.")
     ] = Path("data/prepared"),
-    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
     labels: Annotated[
         LabelSource, typer.Option(help="Of our own predictions: the labels that they were written under.")
     ] = LabelSource.predicted,
-    dataset: Annotated[PublishedDataset, typer.Option(help="Which cleaner.")] = PublishedDataset.iu_xray,
+    dataset: Annotated[
+        PublishedDataset, typer.Option(help="Whose way of cleaning reports.")
+    ] = PublishedDataset.iu_xray,
     out: Annotated[Path, typer.Option(help="The page; many images go to a folder beside it.")] = Path("reports.html"),
 ) -> None:
     """Make a page of reports beside their references and images, to open in a browser, without a server."""
@@ -297,11 +325,13 @@ def figures(
         list[str],
         typer.Argument(help="DVC experiments, git revisions, or .jsonl files, as of compare."),
     ],
-    split: Annotated[Split, typer.Option(help="Whose studies.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
     labels: Annotated[
         LabelSource, typer.Option(help="Under which labels the reports were written.")
     ] = LabelSource.predicted,
-    params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
+    params: Annotated[Path, typer.Option(help="Parameter file: how reports are cleaned and labelled.")] = Path(
+        "params.yaml"
+    ),
     out: Annotated[Path, typer.Option(help="Folder for the pictures, PNG and SVG.")] = Path("data/figures"),
 ) -> None:
     """Draw reports of experiments side by side, and their scores with intervals: over the parameter that differs."""
