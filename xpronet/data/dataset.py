@@ -1,13 +1,17 @@
 """Studies as tensors: packed images, token ids and pseudo labels, padded into batches."""
 
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from xpronet.common.processes import ALONE, Group
+from xpronet.common.shares import Share
 from xpronet.data.pack import ImagePack, normalise
 from xpronet.data.studies import Study
 
@@ -39,6 +43,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    def first(self, studies: int) -> "Batch":
+        return Batch(**{name: tensor[:studies] for name, tensor in vars(self).items()})
+
+    def widened(self, views: int, length: int) -> "Batch":
+        """Padded to as many views and tokens."""
+        more = views - self.views.shape[1]
+        pixels = F.pad(self.pixels, (*(0, 0) * (self.pixels.dim() - 2), 0, more))
+        tokens = F.pad(self.tokens, (0, length - self.tokens.shape[1]))
+        return Batch(pixels, F.pad(self.views, (0, more)), tokens, self.labels, self.positions)
 
 
 def image_positions(studies: Sequence[Study]) -> list[list[int]]:
@@ -113,6 +127,23 @@ class EpochSampler(Sampler):
         return iter([(self.epoch, position) for position in order[self.start :]])
 
 
+class ShareSampler(Sampler):
+    """Of each batch of the sampler's items the share of one process; the first item in place of none."""
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, group: Group):
+        self.sampler, self.batch_size, self.group = sampler, batch_size, group
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.sampler) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        items = list(self.sampler)
+        for first in range(0, len(items), self.batch_size):
+            batch = items[first : first + self.batch_size]
+            share = Share.of(self.group, len(batch))
+            yield batch[share.start : share.stop] or batch[:1]
+
+
 def collate(items: Sequence[tuple]) -> Batch:
     pixels, tokens, labels, positions = zip(*items, strict=True)
     count, width = max(map(len, pixels)), max(map(len, tokens))
@@ -126,10 +157,20 @@ def collate(items: Sequence[tuple]) -> Batch:
     return Batch(padded, views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions))
 
 
-def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, seed: int = 0, workers: int = 0):
-    """Batches of a dataset; set `loader.sampler.epoch` before each epoch of training."""
+def loader(
+    dataset: StudyDataset,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+    group: Group = ALONE,
+) -> DataLoader:
+    """Batches of a dataset, or of each this process's share; set `batch_sampler.sampler.epoch` before each epoch."""
     sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=seed)
-    return _Loader(dataset, workers, batch_size=batch_size, sampler=sampler)
+    if group.size == 1:
+        return _Loader(dataset, workers, batch_size=batch_size, sampler=sampler)
+    return _Loader(dataset, workers, batch_sampler=ShareSampler(sampler, batch_size, group))
 
 
 def batches_of(

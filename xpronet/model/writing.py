@@ -1,9 +1,13 @@
 """What a model writes for a dataset of studies, and how likely it finds what was really written there."""
 
+from collections.abc import Iterator
+from itertools import zip_longest
+
 import torch
 
+from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
-from xpronet.data.dataset import StudyDataset, loader
+from xpronet.data.dataset import Batch, StudyDataset, batches_of
 from xpronet.data.reports import Vocabulary
 from xpronet.model.decoding import NoNumbers
 from xpronet.model.losses import token_nats
@@ -20,17 +24,19 @@ def write_reports(
     batch_size: int,
     device: torch.device,
     workers: int = 0,
+    group: Group = ALONE,
 ) -> tuple[list[str], list[float]]:
     """One cleaned report per study in the dataset's order, and its summed log-probability (§3.3).
 
-    Leaves the model in evaluation mode.
+    Leaves the model in evaluation mode. The processes of a group share the batches, which are the same whatever their
+    number, and each gets all reports.
 
     Raises:
         ValueError: the model's log-probabilities for a study are no numbers.
     """
     model.eval()
-    reports, log_probs = [], []
-    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="generate", unit="batches"):
+    found = []
+    for batch in _shared(dataset, batch_size, workers, group, what="generate"):
         batch = batch.to(device)
         try:
             result = model.generate(
@@ -38,33 +44,54 @@ def write_reports(
             )
         except NoNumbers as error:
             raise _no_numbers(dataset, batch.positions[error.rows]) from None
-        reports += [vocabulary.decode(ids) for ids in result.tokens.tolist()]
-        log_probs += result.log_probs.tolist()
-    return reports, log_probs
+        reports = [vocabulary.decode(ids) for ids in result.tokens.tolist()]
+        found.append(list(zip(reports, result.log_probs.tolist(), strict=True)))
+    written = _in_order(found, group)
+    return [report for report, _ in written], [log_prob for _, log_prob in written]
 
 
 @torch.inference_mode()
 def surprise(
-    model: XProNet, dataset: StudyDataset, *, batch_size: int, device: torch.device, workers: int = 0
+    model: XProNet,
+    dataset: StudyDataset,
+    *,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+    group: Group = ALONE,
 ) -> list[tuple[float, int]]:
     """Of each study the summed negative log-probability of its own report in nats, and how many tokens that counts.
 
     Eq. 19 for studies under test, by teacher forcing: the end token counts, the start token does not. `dataset` has
-    tokens; the model is left in evaluation mode.
+    tokens; the model is left in evaluation mode. The group is as for `write_reports`.
 
     Raises:
         ValueError: the model's log-probabilities for a study are no numbers.
     """
     model.eval()
     found = []
-    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="likelihood", unit="batches"):
+    for batch in _shared(dataset, batch_size, workers, group, what="likelihood"):
         batch = batch.to(device)
         log_probs = model(batch.images, batch.tokens, batch.labels, views=batch.views).log_probs  # (B, T - 1, V)
         nats, counted = token_nats(log_probs, batch.tokens[:, 1:])  # (B, T - 1)
         if not nats.isfinite().all():
             raise _no_numbers(dataset, batch.positions[~nats.isfinite().all(dim=1)])
-        found += zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)
-    return found
+        found.append(list(zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)))
+    return _in_order(found, group)
+
+
+def _shared(dataset: StudyDataset, batch_size: int, workers: int, group: Group, *, what: str) -> Iterator[Batch]:
+    """Every so manieth of the dataset's batches: those of this process."""
+    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    mine = batches[group.rank :: group.size]
+    return track(batches_of(dataset, mine, workers=workers), what=what, unit="batches", total=len(mine))
+
+
+def _in_order(found: list[list], group: Group) -> list:
+    """What each process has found for each of its batches -> for each study, in the dataset's order."""
+    every = group.gathered(found)
+    turns = zip_longest(*every, fillvalue=[])
+    return [item for turn in turns for items in turn for item in items]
 
 
 def _no_numbers(dataset: StudyDataset, positions: torch.Tensor) -> ValueError:
