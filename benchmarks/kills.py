@@ -169,7 +169,7 @@ def start(folder: Path, kind: str, *, first: bool = True) -> None:
     meteor = SimpleNamespace(score=lambda _, texts: (len(" ".join(texts)) / 1e4, np.zeros(len(texts))))
     stages.train.running_meteor = lambda: contextlib.nullcontext(meteor)
     try:
-        run(importlib.import_module(f"stages.{stage}").main, together=stage == "train")
+        run(importlib.import_module(f"stages.{stage}").main, together=True)
         code = 0
     except SystemExit as end:
         if isinstance(end.code, str):

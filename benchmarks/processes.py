@@ -1,8 +1,9 @@
 """`python -m benchmarks.processes`: the same epoch with 1, 2 and 4 processes of one thread each, on the CPU.
 
 In float32: the tiny stage `train` of benchmarks/kills.py, with dropout and with batch norm, whose visual extractor
-learns in one run and is frozen in another; the last batch is smaller than four processes. The last line is the largest
-difference of losses and weights from those of one process; the exit code is 1 where it is above 1e-5.
+learns in one run and is frozen in another, and stage `classify`. The last batch is smaller than four processes. The
+last line is the largest difference of losses and weights from those of one process; the exit code is 1 where it is
+above 1e-5.
 
 Apart stand the biases of attention's keys: they shift all scores of a query alike, so that their gradient is 0 but for
 rounding, and Adam makes a whole step of that. No output depends on them.
@@ -28,15 +29,20 @@ from xpronet.common.params import load_yaml
 
 SIZES = (1, 2, 4)
 LIMIT = 1e-5
-FROZEN = {"whole": 0, "frozen extractor": 1}  # epochs without learning, of one
-CHANGES = {"epochs": 1, "lr": 1e-3, "lr_visual": 1e-3, "warmup_epochs": 0}
+KINDS = {"train": 0, "train with a frozen extractor": 1, "classify": 0}  # names of `kills`, freeze_epochs
+CHANGES = {
+    "train": {"epochs": 1, "lr": 1e-3, "lr_visual": 1e-3, "warmup_epochs": 0},
+    "classifier": {"epochs": 1, "lr": 1e-3},
+}
 NOISE = "key.bias"
 
 
 def configure(folder: Path, kind: str) -> None:
-    kills.configure(folder, "train")
+    kills.configure(folder, kind)
     params = load_yaml(folder / "params.yaml")
-    params["train"] |= {**CHANGES, "freeze_epochs": FROZEN[kind]}
+    for group, changes in CHANGES.items():
+        params[group] |= changes
+    params["train"]["freeze_epochs"] = KINDS[kind]
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -46,7 +52,7 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def fork(folder: Path, rank: int, size: int, port: int) -> int:
+def fork(folder: Path, kind: str, rank: int, size: int, port: int) -> int:
     """One of the processes, as a launcher starts it -> its id."""
     child = os.fork()
     if child:
@@ -61,7 +67,7 @@ def fork(folder: Path, rank: int, size: int, port: int) -> int:
             (folder / f"{Path(path).stem}.json").write_text(json.dumps(rows))
 
         stages.train.write_rows = exactly
-        kills.start(folder, "train", first=rank == 0)
+        kills.start(folder, kind, first=rank == 0)
     finally:
         os._exit(70)
 
@@ -71,10 +77,13 @@ def trained(source: Path, folder: Path, kind: str, size: int) -> tuple[dict[str,
     shutil.copytree(source, folder)
     configure(folder, kind)
     port = free_port()
-    children = [fork(folder, rank, size, port) for rank in range(size)]
+    children = [fork(folder, kind, rank, size, port) for rank in range(size)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     if any(codes):
         raise ValueError(f"{kind}, {size} processes ended with codes {codes}: {(folder / 'log').read_text()[-3000:]}")
+    if kind == "classify":
+        (row,) = json.loads((folder / "metrics/details/classifier.json").read_text())["epochs"]
+        return row, load_file(folder / "data/classifier/weights.safetensors")
     (row,) = json.loads((folder / "history.json").read_text())
     return row, load_file(folder / "data/model/weights.safetensors")
 
@@ -85,13 +94,13 @@ def main(sizes: tuple[int, ...] = SIZES) -> float:
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "source"
         kills.make(source)
-        for kind in FROZEN:
+        for kind in KINDS:
             runs = [trained(source, Path(place) / f"{kind} {size}", kind, size) for size in sizes]
             row, weights = runs[0]
             for size, (other, others) in zip(sizes[1:], runs[1:], strict=True):
                 losses = max(abs(row[name] - other[name]) for name in row)
                 far = {name: (weights[name].double() - others[name].double()).abs().max().item() for name in weights}
-                noise = max(difference for name, difference in far.items() if name.endswith(NOISE))
+                noise = max([0.0, *(difference for name, difference in far.items() if name.endswith(NOISE))])
                 name = max((name for name in far if not name.endswith(NOISE)), key=far.get)
                 print(
                     f"{kind}, {size} processes: losses and scores differ by {losses:.1e}, weights by {far[name]:.1e} "

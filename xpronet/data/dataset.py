@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -179,6 +180,19 @@ def batches_of(
     """The given batches of positions, in their order, as `epoch` shows them."""
     items = [[(epoch, position) for position in batch] for batch in batches]
     return _Loader(dataset, workers, batch_sampler=items)
+
+
+def shared_batches(dataset: StudyDataset, *, batch_size: int, workers: int, group: Group) -> DataLoader:
+    """In order; of several processes each has every so manieth of the same batches: see `in_turn`."""
+    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    return batches_of(dataset, batches[group.rank :: group.size], workers=workers)
+
+
+def in_turn(found: list, group: Group) -> list:
+    """What each process has found for each of its `shared_batches` -> for each batch, in order."""
+    missing = object()
+    turns = zip_longest(*group.gathered(found), fillvalue=missing)
+    return [each for turn in turns for each in turn if each is not missing]
 
 
 class _Loader(DataLoader):

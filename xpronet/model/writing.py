@@ -1,13 +1,10 @@
 """What a model writes for a dataset of studies, and how likely it finds what was really written there."""
 
-from collections.abc import Iterator
-from itertools import zip_longest
-
 import torch
 
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
-from xpronet.data.dataset import Batch, StudyDataset, batches_of
+from xpronet.data.dataset import StudyDataset, in_turn, shared_batches
 from xpronet.data.reports import Vocabulary
 from xpronet.model.decoding import NoNumbers
 from xpronet.model.losses import token_nats
@@ -36,7 +33,8 @@ def write_reports(
     """
     model.eval()
     found = []
-    for batch in _shared(dataset, batch_size, workers, group, what="generate"):
+    batches = shared_batches(dataset, batch_size=batch_size, workers=workers, group=group)
+    for batch in track(batches, what="generate", unit="batches"):
         batch = batch.to(device)
         try:
             result = model.generate(
@@ -46,7 +44,7 @@ def write_reports(
             raise _no_numbers(dataset, batch.positions[error.rows]) from None
         reports = [vocabulary.decode(ids) for ids in result.tokens.tolist()]
         found.append(list(zip(reports, result.log_probs.tolist(), strict=True)))
-    written = _in_order(found, group)
+    written = [item for items in in_turn(found, group) for item in items]
     return [report for report, _ in written], [log_prob for _, log_prob in written]
 
 
@@ -70,28 +68,15 @@ def surprise(
     """
     model.eval()
     found = []
-    for batch in _shared(dataset, batch_size, workers, group, what="likelihood"):
+    batches = shared_batches(dataset, batch_size=batch_size, workers=workers, group=group)
+    for batch in track(batches, what="likelihood", unit="batches"):
         batch = batch.to(device)
         log_probs = model(batch.images, batch.tokens, batch.labels, views=batch.views).log_probs  # (B, T - 1, V)
         nats, counted = token_nats(log_probs, batch.tokens[:, 1:])  # (B, T - 1)
         if not nats.isfinite().all():
             raise _no_numbers(dataset, batch.positions[~nats.isfinite().all(dim=1)])
         found.append(list(zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)))
-    return _in_order(found, group)
-
-
-def _shared(dataset: StudyDataset, batch_size: int, workers: int, group: Group, *, what: str) -> Iterator[Batch]:
-    """Every so manieth of the dataset's batches: those of this process."""
-    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
-    mine = batches[group.rank :: group.size]
-    return track(batches_of(dataset, mine, workers=workers), what=what, unit="batches", total=len(mine))
-
-
-def _in_order(found: list[list], group: Group) -> list:
-    """What each process has found for each of its batches -> for each study, in the dataset's order."""
-    every = group.gathered(found)
-    turns = zip_longest(*every, fillvalue=[])
-    return [item for turn in turns for items in turn for item in items]
+    return [item for items in in_turn(found, group) for item in items]
 
 
 def _no_numbers(dataset: StudyDataset, positions: torch.Tensor) -> ValueError:
