@@ -73,6 +73,23 @@ def test_a_process_that_dies_ends_the_run(end, line, monkeypatch, capfd):
     assert f"process 2 of 2 has ended: {line}; all end\n" in capfd.readouterr().err
 
 
+def test_processes_that_this_one_starts_find_it(monkeypatch):
+    """Each is the same command; what the first has to tell reaches them, and what they have reaches it."""
+    same = (
+        "import torch; from xpronet.common.processes import together\nwith together(1, torch.device('cpu')) as group: "
+    )
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", f"{same}group.gathered([group.rank, group.told(0)])"])
+
+    def work():
+        torch.set_num_threads(1)
+        with together(2, CPU) as group:
+            assert group.gathered([group.rank, group.told(7)]) == [[0, 7], [1, 7]]
+        return 0
+
+    assert ended(forked(work), within=120) == 0
+
+
 def test_a_process_that_a_launcher_started_does_not_wait_for_one_that_is_gone():
     port = processes.free_port()
 

@@ -115,7 +115,11 @@ def together(processes: int, device: torch.device) -> Iterator[Group]:
         _follow()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     crowded = device.type == "cpu" or local > torch.cuda.device_count()  # NCCL wants a GPU for each
-    began = {} if outside else {"store": store, "rank": 0, "world_size": size}
+    if "XPRONET_PARENT" in os.environ:
+        store = dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), size, is_master=False)
+    elif outside:
+        store = None  # the launcher's
+    began = {"store": store, "rank": group.rank, "world_size": size} if store else {}
     try:
         dist.init_process_group("gloo" if crowded else "cpu:gloo,cuda:nccl", timeout=PATIENCE, **began)
         yield group
