@@ -160,6 +160,7 @@ def start(folder: Path, kind: str, *, first: bool = True) -> None:
     os.dup2(log, 1), os.dup2(log, 2)
     torch.set_num_threads(1)
     stage = KINDS[kind][0]
+    sys.argv = [f"stages/{stage}.py"]  # by which it knows itself
     for output in map(Path, outputs(stage)) if first else ():
         shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
     for module in (backbones, network, visual):

@@ -71,7 +71,7 @@ def work(params: Params, device: torch.device, group: Group) -> None:
             fitted.classifier, unlabelled, precision=params.classifier.precision, **settings
         )
         if not group.first:
-            return
+            return ""  # the first process says it
         network.save("data/classifier", fitted.classifier, fitted.thresholds)
         chosen = [studies[row] for row in rows]
         write_labels("data/predicted_probabilities.csv", chosen, probabilities)

@@ -158,7 +158,7 @@ def work(params: Params, device: torch.device, group: Group) -> None:
             **settings,
         )
         if not group.first:
-            return
+            return ""  # the first process says it
         best = max(history, key=lambda row: row["val_selection"])
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
         saved.finish()

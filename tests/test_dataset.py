@@ -242,7 +242,7 @@ def test_workers_that_cannot_start_are_one_line_with_the_key(pack, monkeypatch, 
 
 
 def test_a_worker_that_is_told_to_end_does_so_a_little_later(monkeypatch):
-    """At once it would take the step with it that a signal to the whole job leaves to finish; never, and its end hangs."""
+    """At once it would take the step along that the main process may finish; never, and who ends it waits for ever."""
     monkeypatch.setattr(module, "GRACE", 1)
     child = os.fork()
     if not child:
