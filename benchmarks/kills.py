@@ -75,17 +75,21 @@ KINDS = {  # stage, freeze_epochs
 
 
 class TinyNet(nn.Module):
-    """In place of a ResNet: the names of its parts, batch norm, and so few weights that a state is written at once."""
+    """In place of a ResNet: the names of its parts, batch norm, and so few weights that a state is written at once.
+
+    As there, no weight is one that batch norm takes back: its gradient would be rounding.
+    """
 
     def __init__(self, classes: int):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, WIDTH, 3, stride=8), nn.BatchNorm2d(WIDTH)
-        self.relu, self.maxpool, self.layer1, self.layer2, self.layer3 = (nn.Identity() for _ in range(5))
-        self.layer4 = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, stride=2), nn.BatchNorm2d(WIDTH), nn.ReLU())
+        self.conv1, self.bn1 = nn.Conv2d(3, WIDTH, 3, stride=8, bias=False), nn.BatchNorm2d(WIDTH)
+        self.relu = nn.ReLU()
+        self.maxpool, self.layer1, self.layer2, self.layer3 = (nn.Identity() for _ in range(4))
+        self.layer4 = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, stride=2, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU())
         self.fc = nn.Linear(WIDTH, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.layer4(self.bn1(self.conv1(images))).mean(dim=(2, 3)))
+        return self.fc(self.layer4(self.relu(self.bn1(self.conv1(images)))).mean(dim=(2, 3)))
 
 
 def make(folder: Path) -> None:
@@ -144,15 +148,20 @@ def hashes(folder: Path, stage: str) -> dict[str, str]:
     }
 
 
-def start(folder: Path, kind: str) -> None:
-    """Be the stage's process, which DVC starts after it has removed the stage's outputs; does not return."""
+def start(folder: Path, kind: str, *, first: bool = True) -> None:
+    """Be the stage's process, which DVC starts after it has removed the stage's outputs; does not return.
+
+    Args:
+        first: or the only one; others come together with it.
+    """
     os.chdir(folder)
     os.environ.pop("DVC_ROOT", None)
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     torch.set_num_threads(1)
     stage = KINDS[kind][0]
-    for output in map(Path, outputs(stage)):
+    sys.argv = [f"stages/{stage}.py"]  # by which it knows itself
+    for output in map(Path, outputs(stage)) if first else ():
         shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
     for module in (backbones, network, visual):
         module.resnet = lambda backbone, classes: TinyNet(classes)
@@ -161,7 +170,7 @@ def start(folder: Path, kind: str) -> None:
     meteor = SimpleNamespace(score=lambda _, texts: (len(" ".join(texts)) / 1e4, np.zeros(len(texts))))
     stages.train.running_meteor = lambda: contextlib.nullcontext(meteor)
     try:
-        run(importlib.import_module(f"stages.{stage}").main)
+        run(importlib.import_module(f"stages.{stage}").main, together=True)
         code = 0
     except SystemExit as end:
         if isinstance(end.code, str):

@@ -65,8 +65,8 @@ EQUATIONS = [
     Line(17, "multi-label contrastive loss", "xpronet/model/losses.py", "torch.where(common > 0, positive, negative)"),
     Line(18, "labels of a pair, h_t", "xpronet/model/losses.py", "total = counts[:, None]"),
     Line(18, "labels that differ, h_d", "xpronet/model/losses.py", "different = total"),
-    Line(19, "cross-entropy", "xpronet/model/losses.py", "nats.sum() / counted.sum()"),
-    Line(20, "the objective", "xpronet/model/losses.py", "total = ce + "),
+    Line(19, "cross-entropy", "xpronet/model/losses.py", "nats.sum() / total(counted.sum())"),
+    Line(20, "the objective", "xpronet/model/losses.py", "whole = ce + "),
 ]
 
 

@@ -1,6 +1,9 @@
 """Train split's labels -> a classifier of images, and its labels for the studies of validation and test (row 20)."""
 
+from contextlib import nullcontext
+
 import numpy as np
+import torch
 
 from stages.resume import states
 from stages.stage import run
@@ -12,6 +15,7 @@ from xpronet.classifier.thresholds import decide
 from xpronet.common.devices import choose
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Seed, Strict, read
+from xpronet.common.processes import Group, together
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import of_split, read_annotation
@@ -27,8 +31,15 @@ class Params(Strict):
 
 def main() -> str:
     params = read(Params)
+    device = choose(params.runtime.device)
+    with together(params.runtime.processes, device) as group:
+        work(params, group.place(device), group)
+
+
+def work(params: Params, device: torch.device, group: Group) -> None:
+    """The stage, as one of the processes that share it."""
     runtime = params.runtime
-    settings = {"device": choose(runtime.device), "workers": runtime.workers, "batch_size": runtime.batch_size}
+    settings = {"device": device, "workers": runtime.workers, "batch_size": runtime.batch_size, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     refuse_lone_study(
@@ -46,7 +57,7 @@ def main() -> str:
             pack, [images[row] for row in rows], labels=labels[rows], seed=params.seed, ids=ids, **options
         )
 
-    with states("classify", params, settings["device"]) as saved:
+    with states("classify", params, device) if group.first else nullcontext() as saved:
         fitted = fit(
             dataset("train", augment=True)[1],
             dataset("val")[1],
@@ -55,11 +66,13 @@ def main() -> str:
             states=saved,
             **settings,
         )
-        network.save("data/classifier", fitted.classifier, fitted.thresholds)
         rows, unlabelled = dataset("val", "test")
         probabilities = network.predict(
             fitted.classifier, unlabelled, precision=params.classifier.precision, **settings
         )
+        if not group.first:
+            return ""  # the first process says it
+        network.save("data/classifier", fitted.classifier, fitted.thresholds)
         chosen = [studies[row] for row in rows]
         write_labels("data/predicted_probabilities.csv", chosen, probabilities)
         decided = decide(probabilities, fitted.thresholds)
@@ -73,4 +86,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, together=True)

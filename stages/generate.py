@@ -6,11 +6,13 @@ And how likely the model finds the study's own report there, by teacher forcing.
 import json
 
 import numpy as np
+import torch
 
 from stages.stage import run
 from xpronet.common.devices import choose
 from xpronet.common.files import replacing
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
+from xpronet.common.processes import Group, together
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
@@ -35,14 +37,21 @@ class Params(Strict):
 
 def main() -> str:
     params = read(Params)
+    device = choose(params.runtime.device)
+    with together(params.runtime.processes, device) as group:
+        work(params, group.place(device), group)
+
+
+def work(params: Params, device: torch.device, group: Group) -> None:
+    """The stage, as one of the processes that share it."""
     runtime = params.runtime
-    settings = {"device": choose(runtime.device), "workers": runtime.workers, "batch_size": runtime.batch_size}
+    settings = {"device": device, "workers": runtime.workers, "batch_size": runtime.batch_size, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     images = image_positions(studies)
     model, card = checkpoint.load(params.model_folder)
     card.check_data(crop=pack.crop, style=params.reports.style)
-    model.to(settings["device"])
+    model.to(device)
     search = {
         "beam_size": params.decode.beam_size or card.beam_size,
         "max_length": params.decode.max_length or card.max_length,
@@ -64,6 +73,8 @@ def main() -> str:
             for record, report, log_prob, (total, count) in zip(records, reports, log_probs, nats, strict=True):
                 record[source] = {"report": report, "log_prob": round(log_prob, 4), "own_log_prob": round(-total, 4)}
                 record["own_tokens"] = count
+        if not group.first:
+            continue
         with replacing(f"data/predictions/{split}.jsonl") as beside, open(beside, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         written += len(records)
@@ -71,4 +82,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, together=True)

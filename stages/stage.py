@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from string import Template
@@ -17,12 +17,23 @@ from xpronet.common.shortage import explain
 CODE = Path(__file__).resolve().parents[1]
 
 
-def run(main: Callable[[], str]) -> None:
-    """Run a stage, whose `main` says in half a line what it made; XPRONET_DEBUG=1 shows where a mistake was noticed."""
+def run(main: Callable[[], str], *, together: bool = False) -> None:
+    """Run a stage, whose `main` says in half a line what it made; XPRONET_DEBUG=1 shows where a mistake was noticed.
+
+    Args:
+        together: whether several processes, as a launcher starts them, can be one run of this stage.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     started, stage = time.monotonic(), Path(sys.argv[0]).stem
+    rank, others = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)) - 1
+    if others and not together:
+        sys.exit(f"{_command()} is for one process, and is one of {others + 1} here: start it without a launcher")
+    who = f"process {rank + 1} of {others + 1}: " if others else ""
     try:
-        with only_one():
+        with nullcontext() if rank else only_one():
+            if rank:
+                main()
+                return
             read, written = files_of(stage)
             logging.info("%s: reads %s", stage, read)
             made = main()
@@ -32,12 +43,12 @@ def run(main: Callable[[], str]) -> None:
     except (ValueError, OSError) as error:  # a mistake of the user's
         if os.environ.get("XPRONET_DEBUG"):
             raise
-        sys.exit(str(error))
+        sys.exit(f"{who}{error}")
     except (MemoryError, RuntimeError) as error:  # a machine that lacks something, or a mistake of ours
         line = explain(error)
         if line is None or os.environ.get("XPRONET_DEBUG"):
             raise
-        sys.exit(line)
+        sys.exit(f"{who}{line}")
 
 
 def files_of(stage: str) -> tuple[str, str]:
@@ -68,6 +79,10 @@ def only_one() -> AbstractContextManager[None]:
     """
     return alone(
         "data/.lock",
-        name=f"`python -m stages.{Path(sys.argv[0]).stem}`",
+        name=_command(),
         refused="another stage is still running in this folder",
     )
+
+
+def _command() -> str:
+    return f"`python -m stages.{Path(sys.argv[0]).stem}`"

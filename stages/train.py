@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from contextlib import nullcontext
 
 import torch
 
@@ -11,6 +12,7 @@ from xpronet.common.course import Row
 from xpronet.common.devices import choose
 from xpronet.common.files import replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
+from xpronet.common.processes import Group, together
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
@@ -45,7 +47,14 @@ class Params(Symbols):
 
 def main() -> str:
     params = read(Params)
-    settings = {"device": choose(params.runtime.device), "workers": params.runtime.workers}
+    device = choose(params.runtime.device)
+    with together(params.runtime.processes, device) as group:
+        work(params, group.place(device), group)
+
+
+def work(params: Params, device: torch.device, group: Group) -> None:
+    """The stage, as one of the processes that share it."""
+    settings = {"device": device, "workers": params.runtime.workers, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in ("train", "val")}
     cleaned = {
@@ -112,6 +121,8 @@ def main() -> str:
             batch_size=params.runtime.batch_size,
             **settings,
         )
+        if not group.first:
+            return {}
         if len(set(reports)) == 1 < len(reports):
             logger.warning("all %d reports on validation are the same: collapsed so far", len(reports))
         return lexical.score(cleaned["val"], reports, meteor=meteor)
@@ -121,7 +132,11 @@ def main() -> str:
         if pace:
             write_rows("data/pace.tsv", pace)  # times differ from run to run: no result
 
-    with states("train", params, settings["device"]) as saved, running_meteor() as meteor:
+    alone = nullcontext()  # in place of what only the first process has
+    with (
+        states("train", params, device) if group.first else alone as saved,
+        running_meteor() if group.first else alone as meteor,
+    ):
         history = train(
             model,
             dataset,
@@ -142,6 +157,8 @@ def main() -> str:
             seed=params.seed,
             **settings,
         )
+        if not group.first:
+            return ""  # the first process says it
         best = max(history, key=lambda row: row["val_selection"])
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
         saved.finish()
@@ -182,4 +199,4 @@ def write_rows(path: str, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, together=True)

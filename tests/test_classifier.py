@@ -13,6 +13,7 @@ from tests.recorded import CLASSIFIER, Studies
 from xpronet.classifier import fit, network
 from xpronet.classifier.network import StudyClassifier, predict
 from xpronet.common.files import write_json
+from xpronet.common.processes import ALONE
 from xpronet.encoders.backbones import resnet
 from xpronet.labels.conditions import CONDITIONS
 
@@ -141,7 +142,8 @@ def test_the_seed_decides_start_and_order(run, monkeypatch):
 def test_training_and_validation_have_the_precision_that_is_asked_for(monkeypatch, precision):
     run = Run(monkeypatch, precision=precision)
     assert [step["bf16"] for step in run.steps] == [precision == "bf16"] * 12
-    assert run.options == [{"precision": precision, "device": CPU, "batch_size": 3, "workers": 0}] * 4
+    options = {"precision": precision, "device": CPU, "batch_size": 3, "workers": 0, "group": ALONE}
+    assert run.options == [options] * 4
 
 
 def test_training_starts_from_the_weights_that_are_named(tmp_path, monkeypatch):

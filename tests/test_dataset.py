@@ -239,3 +239,16 @@ def test_workers_that_cannot_start_are_one_line_with_the_key(pack, monkeypatch, 
     monkeypatch.setattr(where, name, start)
     with pytest.raises(ValueError, match=r"^runtime.workers = 2: .* cannot be started \(No space left on device: /dev"):
         list(loader(StudyDataset(pack, VIEWS), batch_size=1, workers=2))
+
+
+def test_a_worker_that_is_told_to_end_does_so_a_little_later(monkeypatch):
+    """At once it would take the step along that the main process may finish; never, and who ends it waits for ever."""
+    monkeypatch.setattr(module, "GRACE", 1)
+    child = os.fork()
+    if not child:
+        module._leave_signals(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGALRM

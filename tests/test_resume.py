@@ -130,6 +130,7 @@ def test_a_signal_that_comes_twice_ends_the_run_at_once(tmp_path):
     """In a step that never ends nothing is waited for."""
     child = os.fork()
     if not child:
+        torch.set_num_threads(1)  # those of the parent are not in its child, which would wait for them
         run = Saved(tmp_path, at=("step", 2), by=signal.SIGTERM)
         forward = run.model.forward
 

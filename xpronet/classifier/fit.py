@@ -17,6 +17,8 @@ from xpronet.classifier.thresholds import choose_thresholds
 from xpronet.common.course import Course
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
+from xpronet.common.processes import ALONE, Group
+from xpronet.common.shares import add_gradients, added, shared, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
@@ -42,6 +44,7 @@ def fit(
     batch_size: int,
     states: States | None = None,
     workers: int = 0,
+    group: Group = ALONE,
 ) -> Fitted:
     """Fine-tune on the train split's labels; keep the epoch with the best macro AUROC on validation.
 
@@ -50,6 +53,7 @@ def fit(
     Args:
         batch_size: studies at once on validation.
         states: where a killed run goes on.
+        group: the processes that train together, each on its share of every batch.
 
     Raises:
         ValueError: loss or probabilities are no numbers any more, or there is not enough memory.
@@ -61,18 +65,26 @@ def fit(
     if start is not None:
         classifier.network.load_state_dict(start, strict=False)  # all but the head
     classifier = classifier.to(device, memory_format=torch.channels_last)
-    batches = loader(train, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers)
+    batches = loader(train, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers, group=group)
+    if group.size > 1:
+        synchronise(classifier)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=params.lr, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, params.lr, total_steps=params.epochs * len(batches))
-    with Course(classifier, optimiser, schedule, device=device, states=states) as course:
+    with Course(classifier, optimiser, schedule, device=device, states=states, group=group) as course:
         kept = course.restore()
         while course.epoch < params.epochs:
             loss = _epoch(course, batches, params)
             with course.validating(), memory_for("validation of the classifier", "lower runtime.batch_size"):
                 probabilities = predict(
-                    classifier, val, precision=params.precision, device=device, batch_size=batch_size, workers=workers
+                    classifier,
+                    val,
+                    precision=params.precision,
+                    device=device,
+                    batch_size=batch_size,
+                    workers=workers,
+                    group=group,
                 )
-            score = macro_auroc(val.labels, probabilities)
+            score = group.told(macro_auroc(val.labels, probabilities))
             row = {"epoch": course.epoch + 1, "loss": loss, "val_macro_AUROC": score}
             logger.info("classifier epoch %d: loss %.4f, validation macro AUROC %.4f", *row.values())
             better = course.is_best(score)
@@ -95,7 +107,7 @@ def _epoch(course: Course, batches: DataLoader, params: ClassifierParams) -> flo
     for batch in course.batches(batches, what=what):
         with memory_for(what, advice):
             loss = _step(course, batch.to(course.device), params.precision)
-        total += loss * len(batch.labels)
+        total += loss * course.share.size
         if not math.isfinite(loss):
             line = f"classifier epoch {course.epoch + 1}: the loss is not a number any more; lower classifier.lr"
             raise course.unusable(batch, batches.dataset, line)
@@ -104,11 +116,15 @@ def _epoch(course: Course, batches: DataLoader, params: ClassifierParams) -> flo
 
 def _step(course: Course, batch: Batch, precision: Precision) -> float:
     """The mean loss before the step."""
-    with autocast(course.device, precision):
-        logits = course.module(batch.images, batch.views)
-    loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
-    course.optimiser.zero_grad()
-    loss.backward()
+    with course.share as share:
+        with autocast(course.device, precision):
+            logits = course.module(batch.images, batch.views)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum" if shared() else "mean")
+        if shared():
+            loss = added(loss / (share.size * batch.labels.shape[1]))
+        course.optimiser.zero_grad()
+        loss.backward()
+    add_gradients(course.module.parameters(), share.group)
     course.optimiser.step()
     course.schedule.step()
     return loss.item()

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from xpronet.common.devices import autocast
 from xpronet.common.files import read_json, replacing, write_json
+from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
 from xpronet.common.weights import load_exactly, read_weights, save_tensors, undrawn
-from xpronet.data.dataset import Batch, StudyDataset, loader
+from xpronet.data.dataset import Batch, StudyDataset, in_turn, shared_batches
 from xpronet.encoders.backbones import resnet
 from xpronet.encoders.params import Backbone
 from xpronet.labels.conditions import CONDITIONS
@@ -55,21 +56,25 @@ def predict(
     device: torch.device,
     batch_size: int,
     workers: int = 0,
+    group: Group = ALONE,
 ) -> np.ndarray:
     """Probabilities (N, K) float32 in the dataset's order.
+
+    The processes of a group share the batches, which are the same whatever their number, and each gets all rows.
 
     Raises:
         ValueError: those of a study are no numbers.
     """
     classifier.eval()
     rows = []
-    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="classify", unit="batches"):
+    batches = shared_batches(dataset, batch_size=batch_size, workers=workers, group=group)
+    for batch in track(batches, what="classify", unit="batches"):
         rows.append(probabilities(classifier, batch, precision=precision, device=device))
         broken = ~rows[-1].isfinite().all(dim=1)
         if broken.any():
             name = dataset.name(int(batch.positions[broken][0]))
             raise ValueError(f"{name}: the classifier's probabilities are no numbers; lower classifier.lr")
-    return torch.cat(rows).numpy()
+    return torch.cat(in_turn(rows, group)).numpy()
 
 
 def save(folder: str | Path, classifier: StudyClassifier, thresholds: np.ndarray) -> None:

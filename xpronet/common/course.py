@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from xpronet.common.files import replacing
+from xpronet.common.processes import ALONE, LOST, Group
 from xpronet.common.progress import track
+from xpronet.common.shares import Share
 from xpronet.common.states import States
 from xpronet.common.weights import save_tensors
 
@@ -44,14 +46,16 @@ class Course:
         *,
         device: torch.device,
         states: States | None,
+        group: Group = ALONE,
     ):
-        """`states`: None keeps nothing, and leaves signals alone."""
+        """`states`: None keeps nothing, and leaves signals alone; only the first process of the group has some."""
         self.module, self.optimiser, self.schedule = module, optimiser, schedule
-        self.device, self._states = device, states
+        self.device, self._states, self._group = device, states, group
         self.epoch, self.done, self._steps = 0, 0, 0  # epochs, steps of this one and of all that are behind
         self.history: list[Row] = []  # a row per epoch, of what is the same again
         self.pace: list[Row] = []  # of what it took, which is not
         self.best: int | None = None  # the epoch, from 0
+        self.share = Share(0, 0, 0)  # of the step's batch, to be entered around it
         self._score, self._sums, self._unsaved = None, {}, {}
         self._signal, self._validating, self._saved, self._warned = 0, False, False, False
         self._clock = [0.0, 0.0, 0]  # seconds of this epoch, those of them spent waiting for data, images
@@ -68,7 +72,7 @@ class Course:
 
     def restore(self) -> dict[str, Tensor]:
         """Go on from the newest state, if there is one -> what was kept of the best epoch."""
-        found = self._states and self._states.load()
+        found = self._group.told(self._states and self._states.load())
         if not found:
             return {}
         content, tensors, best = found
@@ -81,7 +85,8 @@ class Course:
         self.schedule.load_state_dict(content["schedule"])
         self._sums = parts.get("sums", {})
         set_random_states(parts["generators"], self.device)
-        logger.info("goes on in epoch %d after step %d: %s", self.epoch + 1, self.done, self._states.folder)
+        if self._states:
+            logger.info("goes on in epoch %d after step %d: %s", self.epoch + 1, self.done, self._states.folder)
         return best
 
     def sums(self, **zero: Tensor) -> dict[str, Tensor]:
@@ -93,7 +98,8 @@ class Course:
 
     def batches(self, batches: DataLoader, *, what: str) -> Iterator[Any]:
         """Those that are left of the epoch; each must have been learnt from when the next is asked for."""
-        batches.sampler.epoch, batches.sampler.start = self.epoch, self.done * batches.batch_size
+        order, size = batches.batch_sampler.sampler, batches.batch_sampler.batch_size
+        order.epoch, order.start = self.epoch, self.done * size
         drawn = random_states(self.device)
         left = track(iter(batches), what=what, unit="batches", total=len(batches), done=self.done)
         if self.done:  # an iterator draws a number for its workers: once per epoch
@@ -102,16 +108,22 @@ class Course:
         began = asked = time.perf_counter()
         for batch in left:
             self._clock[1] += time.perf_counter() - asked
+            self.share = Share.of(self._group, min(size, len(order) - self.done * size))
+            if self._group.size > 1:
+                batch = batch.first(self.share.stop - self.share.start)
+                batch = batch.widened(*self._group.largest(batch.views.shape[1], batch.tokens.shape[1]))
             self._clock[2] += int(batch.views.sum())
             self._drawn = random_states(self.device)
             yield batch
             self.done, self._steps = self.done + 1, self._steps + 1
+            (self._signal,) = self._group.largest(self._signal)
             if self._signal or (self._states and self._states.due()):
                 self._save()
             if self._signal:
                 self._end()
             asked = time.perf_counter()
         self._clock[0] = time.perf_counter() - began
+        self._clock[2] = sum(self._group.gathered(self._clock[2]))
 
     @contextmanager
     def validating(self) -> Iterator[None]:
@@ -143,6 +155,7 @@ class Course:
         if self._states:
             self._save()
         self._unsaved = {name: tensor.clone() for name, tensor in self._unsaved.items()}  # of a full disk
+        (self._signal,) = self._group.largest(self._signal)
         if self._signal:
             self._end()
 
@@ -163,6 +176,9 @@ class Course:
 
     def unusable(self, batch: Any, dataset: Any, line: str) -> ValueError:
         """An error of `line`, the step and its studies, whose batch is saved with what it takes to see it again."""
+        batch = joined(self._group.gathered(batch))
+        if not self._group.first:
+            raise SystemExit(LOST)
         studies = ", ".join(map(dataset.name, batch.positions.tolist()))
         text = f"{line} (step {self.done + 1}: {studies})"
         if self._states:
@@ -227,6 +243,12 @@ class Course:
             logger.warning("the state is not saved, and training goes on: %s", error)
             return
         self._saved = True
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """The shares of a batch as one: what each has of a tensor, one after the other."""
+    every = {name: torch.cat([vars(batch)[name] for batch in batches]) for name in vars(batches[0])}
+    return type(batches[0])(**every)
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:

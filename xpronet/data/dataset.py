@@ -1,17 +1,23 @@
 """Studies as tensors: packed images, token ids and pseudo labels, padded into batches."""
 
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from xpronet.common.processes import ALONE, Group
+from xpronet.common.shares import Share
 from xpronet.data.pack import ImagePack, normalise
 from xpronet.data.studies import Study
 
 PATIENCE = 600  # seconds that a batch may take to load in a worker process
+GRACE = 20  # seconds that a worker goes on when it is told to end
 
 
 @dataclass
@@ -39,6 +45,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    def first(self, studies: int) -> "Batch":
+        return Batch(**{name: tensor[:studies] for name, tensor in vars(self).items()})
+
+    def widened(self, views: int, length: int) -> "Batch":
+        """Padded to as many views and tokens."""
+        more = views - self.views.shape[1]
+        pixels = F.pad(self.pixels, (*(0, 0) * (self.pixels.dim() - 2), 0, more))
+        tokens = F.pad(self.tokens, (0, length - self.tokens.shape[1]))
+        return Batch(pixels, F.pad(self.views, (0, more)), tokens, self.labels, self.positions)
 
 
 def image_positions(studies: Sequence[Study]) -> list[list[int]]:
@@ -113,6 +129,23 @@ class EpochSampler(Sampler):
         return iter([(self.epoch, position) for position in order[self.start :]])
 
 
+class ShareSampler(Sampler):
+    """Of each batch of the sampler's items the share of one process; the first item in place of none."""
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, group: Group):
+        self.sampler, self.batch_size, self.group = sampler, batch_size, group
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.sampler) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        items = list(self.sampler)
+        for first in range(0, len(items), self.batch_size):
+            batch = items[first : first + self.batch_size]
+            share = Share.of(self.group, len(batch))
+            yield batch[share.start : share.stop] or batch[:1]
+
+
 def collate(items: Sequence[tuple]) -> Batch:
     pixels, tokens, labels, positions = zip(*items, strict=True)
     count, width = max(map(len, pixels)), max(map(len, tokens))
@@ -126,10 +159,20 @@ def collate(items: Sequence[tuple]) -> Batch:
     return Batch(padded, views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions))
 
 
-def loader(dataset: StudyDataset, *, batch_size: int, shuffle: bool = False, seed: int = 0, workers: int = 0):
-    """Batches of a dataset; set `loader.sampler.epoch` before each epoch of training."""
+def loader(
+    dataset: StudyDataset,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+    group: Group = ALONE,
+) -> DataLoader:
+    """Batches of a dataset, or of each this process's share; set `batch_sampler.sampler.epoch` before each epoch."""
     sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=seed)
-    return _Loader(dataset, workers, batch_size=batch_size, sampler=sampler)
+    if group.size == 1:
+        return _Loader(dataset, workers, batch_size=batch_size, sampler=sampler)
+    return _Loader(dataset, workers, batch_sampler=ShareSampler(sampler, batch_size, group))
 
 
 def batches_of(
@@ -138,6 +181,19 @@ def batches_of(
     """The given batches of positions, in their order, as `epoch` shows them."""
     items = [[(epoch, position) for position in batch] for batch in batches]
     return _Loader(dataset, workers, batch_sampler=items)
+
+
+def shared_batches(dataset: StudyDataset, *, batch_size: int, workers: int, group: Group) -> DataLoader:
+    """In order; of several processes each has every so manieth of the same batches: see `in_turn`."""
+    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    return batches_of(dataset, batches[group.rank :: group.size], workers=workers)
+
+
+def in_turn(found: list, group: Group) -> list:
+    """What each process has found for each of its `shared_batches` -> for each batch, in order."""
+    missing = object()
+    turns = zip_longest(*group.gathered(found), fillvalue=missing)
+    return [each for turn in turns for each in turn if each is not missing]
 
 
 class _Loader(DataLoader):
@@ -163,6 +219,9 @@ class _Loader(DataLoader):
 
 
 def _leave_signals(worker: int) -> None:
-    """A scheduler sends its signal to all processes of a job: the main one decides what is still to be done."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    """A scheduler sends its signal to all processes of a job: the main one decides what is still to be done.
+
+    A worker that is told to end does so a little later: the main one waits for those that it ends itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

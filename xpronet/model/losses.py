@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xpronet.common.shares import added, rows, total
 from xpronet.data.reports import END
 from xpronet.model.memory import exact
 from xpronet.model.params import Formulation
@@ -38,7 +39,8 @@ def training_losses(output: Output, tokens: Tensor, labels: Tensor, *, objective
     """Eq. 17-20 for one batch of tokens (B, T) and labels (B, K).
 
     σ is the mean over the patches that are there, and over all tokens with padding; in the paper's formulation over the
-    words (row 11), and positive pairs are not clamped (row 9). Without CMPNet only Eq. 19 is left.
+    words (row 11), and positive pairs are not clamped (row 9). Without CMPNet only Eq. 19 is left. Of a batch that
+    processes share, the losses are those of all of it, and the gradient is this process's part.
     """
     ce = cross_entropy(output.log_probs, tokens[:, 1:])
     if output.visual_responses is None:
@@ -48,9 +50,10 @@ def training_losses(output: Output, tokens: Tensor, labels: Tensor, *, objective
     words = torch.ones_like(tokens[:, :-1]) if official else tokens[:, :-1] != END
     visual = mean_response(output.visual_responses, output.patches)  # (B, d)
     textual = mean_response(output.textual_responses, words)
-    visual_loss, textual_loss = (contrastive_loss(mean, labels, **terms) for mean in (visual, textual))
-    total = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
-    return Losses(total, ce, visual_loss, textual_loss)
+    labels = rows(labels)
+    visual_loss, textual_loss = (contrastive_loss(rows(mean), labels, **terms) for mean in (visual, textual))
+    whole = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
+    return Losses(whole, ce, visual_loss, textual_loss)
 
 
 def mean_response(responses: Tensor, mask: Tensor) -> Tensor:
@@ -90,7 +93,7 @@ def _cosine(responses: Tensor) -> Tensor:
 def cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
     """Eq. 19 over the tokens of the batch (row 13): (B, T, V) log-probabilities, (B, T) ids -> scalar."""
     nats, counted = token_nats(log_probs, targets)
-    return nats.sum() / counted.sum()  # Eq. 19
+    return added(nats.sum() / total(counted.sum()))  # Eq. 19
 
 
 def token_nats(log_probs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

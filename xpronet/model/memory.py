@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from xpronet.common.shares import Dropout
 from xpronet.model.params import Formulation
 
 GUARD = 0.5  # Eq. 11's sum is at least this share of the sum of magnitudes: then magnitudes of weights sum to 2 at most
@@ -35,7 +36,7 @@ class PrototypeMemory(nn.Module):
         self.scale = width if self.paper else math.sqrt(width // heads)  # row 1
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Identity() if self.paper else nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, dim=1)
 
     def project(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """(M, d) -> keys and values, each (h, M, d/h): once for all studies of a batch. Keys carry Eq. 10's divisor."""

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.shares import Dropout, dropout, shared
+
 
 class LayerNorm(nn.Module):
     """scale * (x - mean) / (std + eps) + shift over the last axis, std with N - 1 (row 34)."""
@@ -44,9 +46,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, T, d), mask broadcastable to (B, h, T, S), True (or 0, see `as_bias`) where x may look -> (B, T, d)."""
-        attended = F.scaled_dot_product_attention(
-            self.split(self.query(x)), keys, values, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
-        )  # (B, h, T, d/h)
+        if shared() and self.training and self.dropout:  # PyTorch draws for the studies of this process only
+            attended = dropout(self.weights(x, keys, mask), self.dropout, True) @ values
+        else:
+            attended = F.scaled_dot_product_attention(
+                self.split(self.query(x)), keys, values, attn_mask=mask, dropout_p=self.dropout * self.training
+            )  # (B, h, T, d/h)
         return self.out(attended.transpose(1, 2).flatten(2))  # (B, T, d)
 
     def weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outer(self.dropout(F.relu(self.inner(x))))
@@ -72,7 +77,7 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(width, heads, attention_dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
         self.norms = nn.ModuleList(LayerNorm(width) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         normed = self.norms[0](x)
@@ -101,7 +106,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = Attention(width, heads, attention_dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
         self.norms = nn.ModuleList(LayerNorm(width) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
         normed = self.norms[0](x)

@@ -2,8 +2,9 @@
 
 import torch
 
+from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
-from xpronet.data.dataset import StudyDataset, loader
+from xpronet.data.dataset import StudyDataset, in_turn, shared_batches
 from xpronet.data.reports import Vocabulary
 from xpronet.model.decoding import NoNumbers
 from xpronet.model.losses import token_nats
@@ -20,17 +21,20 @@ def write_reports(
     batch_size: int,
     device: torch.device,
     workers: int = 0,
+    group: Group = ALONE,
 ) -> tuple[list[str], list[float]]:
     """One cleaned report per study in the dataset's order, and its summed log-probability (§3.3).
 
-    Leaves the model in evaluation mode.
+    Leaves the model in evaluation mode. The processes of a group share the batches, which are the same whatever their
+    number, and each gets all reports.
 
     Raises:
         ValueError: the model's log-probabilities for a study are no numbers.
     """
     model.eval()
-    reports, log_probs = [], []
-    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="generate", unit="batches"):
+    found = []
+    batches = shared_batches(dataset, batch_size=batch_size, workers=workers, group=group)
+    for batch in track(batches, what="generate", unit="batches"):
         batch = batch.to(device)
         try:
             result = model.generate(
@@ -38,33 +42,41 @@ def write_reports(
             )
         except NoNumbers as error:
             raise _no_numbers(dataset, batch.positions[error.rows]) from None
-        reports += [vocabulary.decode(ids) for ids in result.tokens.tolist()]
-        log_probs += result.log_probs.tolist()
-    return reports, log_probs
+        reports = [vocabulary.decode(ids) for ids in result.tokens.tolist()]
+        found.append(list(zip(reports, result.log_probs.tolist(), strict=True)))
+    written = [item for items in in_turn(found, group) for item in items]
+    return [report for report, _ in written], [log_prob for _, log_prob in written]
 
 
 @torch.inference_mode()
 def surprise(
-    model: XProNet, dataset: StudyDataset, *, batch_size: int, device: torch.device, workers: int = 0
+    model: XProNet,
+    dataset: StudyDataset,
+    *,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+    group: Group = ALONE,
 ) -> list[tuple[float, int]]:
     """Of each study the summed negative log-probability of its own report in nats, and how many tokens that counts.
 
     Eq. 19 for studies under test, by teacher forcing: the end token counts, the start token does not. `dataset` has
-    tokens; the model is left in evaluation mode.
+    tokens; the model is left in evaluation mode. The group is as for `write_reports`.
 
     Raises:
         ValueError: the model's log-probabilities for a study are no numbers.
     """
     model.eval()
     found = []
-    for batch in track(loader(dataset, batch_size=batch_size, workers=workers), what="likelihood", unit="batches"):
+    batches = shared_batches(dataset, batch_size=batch_size, workers=workers, group=group)
+    for batch in track(batches, what="likelihood", unit="batches"):
         batch = batch.to(device)
         log_probs = model(batch.images, batch.tokens, batch.labels, views=batch.views).log_probs  # (B, T - 1, V)
         nats, counted = token_nats(log_probs, batch.tokens[:, 1:])  # (B, T - 1)
         if not nats.isfinite().all():
             raise _no_numbers(dataset, batch.positions[~nats.isfinite().all(dim=1)])
-        found += zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)
-    return found
+        found.append(list(zip(nats.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)))
+    return [item for items in in_turn(found, group) for item in items]
 
 
 def _no_numbers(dataset: StudyDataset, positions: torch.Tensor) -> ValueError:

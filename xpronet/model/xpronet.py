@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.shares import Dropout, dropout, every, total
 from xpronet.data.reports import END
 from xpronet.encoders.backbones import WIDTH
 from xpronet.encoders.params import Backbone
@@ -99,7 +100,7 @@ class XProNet(nn.Module):
         self.decoder = Decoder(config.layers, **sizes)
         self.word_embedding = nn.Embedding(config.vocab_size + 1, d)
         self.head = nn.Linear(d, config.vocab_size + 1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         for module in (self.encoder, self.decoder, self.word_embedding):
             for parameter in module.parameters():
                 if parameter.dim() > 1:
@@ -173,7 +174,7 @@ class XProNet(nn.Module):
     def encode(self, images: Tensor, prototypes: Prototypes | None, views: Tensor | None):
         """-> memory (B, S, d), patches (B, S) bool, visual responses (B, S, d) or None; Eq. 1 and 9-15."""
         features, patches = self.patch_features(images, views)
-        x = F.dropout(F.relu(self.patch_embedding(features)), self.config.feature_dropout, self.training)  # (B, S, d)
+        x = dropout(F.relu(self.patch_embedding(features)), self.config.feature_dropout, self.training)  # (B, S, d)
         responses = None
         if prototypes is not None:
             responses = self.memory(x, *prototypes)
@@ -188,6 +189,7 @@ class XProNet(nn.Module):
 
         In training a view that all studies have is a batch of its own, so that batch norm's statistics are per view;
         views that some lack share the batch of the last of those, and running statistics weigh by images (row 33).
+        "All studies" are those of all processes.
         """
         batch, count = images.shape[:2]
         if views is None:
@@ -196,7 +198,8 @@ class XProNet(nn.Module):
             return images.flatten(1, 2), views.repeat_interleave(images.shape[2], dim=1)
         images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
         passes = _passes(present) if self.visual.training else [present]
-        found = [self.visual(images[own], batches=int(own.sum()) / batch) for own in passes]  # (n, P, C), n its images
+        parts = [int(total(own.sum())) / int(total(torch.tensor(batch))) for own in passes]
+        found = [self.visual(images[own], batches=part) for own, part in zip(passes, parts, strict=True)]  # (n, P, C)
         features = found[0].new_zeros(count, batch, *found[0].shape[1:])  # (V, B, P, C)
         for own, those in zip(passes, found, strict=True):
             features[own] = those
@@ -228,7 +231,7 @@ class XProNet(nn.Module):
 
 def _passes(present: Tensor) -> list[Tensor]:
     """(V, B) bool, which views are there -> the same in parts, each a pass through the visual extractor."""
-    whole = present.all(dim=1)  # (V,)
+    whole = every(present.all(dim=1))  # (V,)
     parts = [present & (torch.arange(len(whole), device=whole.device) == view)[:, None] for view in whole.nonzero()]
     rest = present & ~whole[:, None]
     return [*parts[:-1], parts[-1] | rest] if parts else [rest]

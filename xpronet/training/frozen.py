@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
 from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset, batches_of
@@ -49,6 +50,7 @@ def freeze(
     batch_size: int,
     device: torch.device,
     workers: int = 0,
+    group: Group = ALONE,
 ) -> FrozenDataset:
     """The dataset as the model's extractor sees it now, from a file in `folder`, which is written if it is not there.
 
@@ -59,26 +61,31 @@ def freeze(
     Args:
         crops: per image; 1 where the dataset does not augment.
         batch_size: studies at once.
+        group: its processes share the batches.
     """
     model.to(device).eval()
     path = Path(folder) / f"{_key(model, dataset, crops, batch_size)}.npy"
-    for other in Path(folder).glob("*"):
+    for other in Path(folder).glob("*") if group.first else ():
         if path.stem not in other.name:
             other.unlink()
-    if not path.exists():
-        _write(path, model, dataset, crops=crops, batch_size=batch_size, device=device, workers=workers)
+    if not group.told(path.exists()):
+        _write(path, model, dataset, crops=crops, batch_size=batch_size, device=device, workers=workers, group=group)
     return FrozenDataset(dataset, path, crops=crops)
 
 
 @torch.inference_mode()
-def _write(path, model, dataset, *, crops, batch_size, device, workers) -> None:
+def _write(path, model, dataset, *, crops, batch_size, device, workers, group) -> None:
     starts = np.cumsum([0, *map(len, dataset.images)])
     batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
     sample = model.visual(torch.zeros(1, 3, dataset.pack.crop, dataset.pack.crop, device=device))  # (1, P, C)
     shape = (crops * int(starts[-1]), *sample.shape[1:])
     logger.info("frozen extractor: %d crops per image, %.2f GB in %s", crops, 4e-9 * np.prod(shape), path.parent)
+    if not group.first:
+        group.wait()
     pieces = Pieces([path], [shape], pieces=crops * len(batches), key=path.stem)
-    left = set(pieces.left())
+    if group.first:
+        group.wait()
+    left = set(group.told(pieces.left())[group.rank :: group.size])
     (file,), done = pieces.open()
     for crop in range(crops):
         mine = [number for number in range(len(batches)) if crop * len(batches) + number in left]
@@ -90,7 +97,10 @@ def _write(path, model, dataset, *, crops, batch_size, device, workers) -> None:
             row = crop * starts[-1] + starts[batches[number].start]
             file[row : row + len(found)] = found
             done[crop * len(batches) + number] = 1
-    pieces.finish()
+    group.wait()
+    if group.first:
+        pieces.finish()
+    group.wait()
 
 
 def _key(model: XProNet, dataset: StudyDataset, crops: int, batch_size: int) -> str:

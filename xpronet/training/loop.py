@@ -9,6 +9,8 @@ import torch
 from xpronet.common.course import Course, Row, holding
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
+from xpronet.common.processes import ALONE, Group
+from xpronet.common.shares import Share, add_gradients, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
@@ -59,14 +61,17 @@ def train(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    group: Group = ALONE,
 ) -> list[Row]:
     """Train in place and return one row per epoch; `save` is called after each epoch that is the best so far.
 
     Args:
         frozen: the dataset by the patch features of the frozen extractor, for the first `freeze_epochs` epochs.
-        validate: scores of the model on validation; may leave it in evaluation mode.
+        validate: scores of the model on validation, of which those in the first process count; may leave it in
+            evaluation mode.
         record: called after each epoch with the rows so far, and with those of what each took (`Course.pace`).
         states: where a killed run goes on; `save` and `record` are then called for what it had already.
+        group: the processes that train together, each on its share of every batch; the first one saves and records.
 
     Raises:
         ValueError: the loss or the gradient is no longer a number, or there is not enough memory.
@@ -74,13 +79,15 @@ def train(
     """
     torch.manual_seed(seed)
     model.to(device)
+    if group.size > 1:
+        synchronise(model)
     adam = optimiser(model, params)
-    loading = {"batch_size": params.batch_size, "shuffle": True, "seed": seed, "workers": workers}
+    loading = {"batch_size": params.batch_size, "shuffle": True, "seed": seed, "workers": workers, "group": group}
     moments = len(loader(dataset, **loading))  # steps of an epoch; a moment is half a step in, or a warm-up begins at 0
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate((step + 0.5) / moments, params))
-    with Course(model, adam, schedule, device=device, states=states) as course:
+    with Course(model, adam, schedule, device=device, states=states, group=group) as course:
         best = course.restore()
-        if best:
+        if best and group.first:
             with holding(model, best):
                 save(model)
             record(course.history, course.pace)
@@ -93,7 +100,7 @@ def train(
             row |= _epoch(course, model, adam, schedule, batches, objective, params)
             what = f"validation after epoch {course.epoch + 1}"
             with course.validating(), memory_for(what, "lower runtime.batch_size, which changes no result"):
-                scores = validate(model)
+                scores = group.told(validate(model))
             row |= {f"val_{name}": value for name, value in scores.items()}
             row["val_selection"] = selection_score(scores)
             logger.info(
@@ -102,9 +109,10 @@ def train(
             )
             better = course.is_best(row["val_selection"])
             course.finish_epoch(row, row["val_selection"], model.state_dict() if better else {})
-            if better:
+            if better and group.first:
                 save(model)
-            record(course.history, course.pace)
+            if group.first:
+                record(course.history, course.pace)
         return course.history
 
 
@@ -115,16 +123,23 @@ def step(
     objective: Objective,
     precision: Precision,
     clip_norm: float | None = None,
+    share: Share | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of Eq. 20 -> the losses before it in the order of `Losses` (4,), and the gradient's norm, on the CPU.
 
     Where one of them is not finite the weights stay as they are.
+
+    Args:
+        share: which part of a batch `batch` is; None: the whole. Losses and the step are those of all of it.
     """
-    with autocast(batch.labels.device, precision):
-        output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
-    losses = training_losses(output, batch.tokens, batch.labels, objective=objective)
-    adam.zero_grad()
-    losses.total.backward()
+    share = share or Share.of(ALONE, len(batch.labels))
+    with share:
+        with autocast(batch.labels.device, precision):
+            output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
+        losses = training_losses(output, batch.tokens, batch.labels, objective=objective)
+        adam.zero_grad()
+        losses.total.backward()
+    add_gradients(model.parameters(), share.group)
     norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
     if clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
@@ -151,7 +166,9 @@ def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
     for batch in course.batches(batches, what=what):
         buffers = [each.clone() for each in model.buffers()] if params.nonfinite == "skip" else []
         with memory_for(what, advice):
-            losses, norm = step(model, adam, batch.to(course.device), objective, params.precision, params.clip_norm)
+            losses, norm = step(
+                model, adam, batch.to(course.device), objective, params.precision, params.clip_norm, course.share
+            )
         if not (losses.isfinite().all() and norm.isfinite()):
             if params.nonfinite == "stop":
                 culprit = "gradient" if losses.isfinite().all() else "loss"
@@ -163,8 +180,8 @@ def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
             sums["skipped"] += 1
             continue
         schedule.step()
-        sums["losses"] += len(batch.labels) * losses
-        sums["studies"] += len(batch.labels)
+        sums["losses"] += course.share.size * losses
+        sums["studies"] += course.share.size
         sums["norms"] += norm
         sums["steps"] += 1
         if prototypes is not None:

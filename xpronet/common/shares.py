@@ -1,0 +1,145 @@
+"""A batch that several processes share: what depends on all of its studies, wherever they are computed.
+
+Each process computes the studies of its share, and everything here makes their gradients add up to that of the batch in
+one process. Alone, and outside a `Share`, each function is the plain one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xpronet.common.processes import ALONE, Group
+
+_entered: list["Share"] = []
+
+
+@dataclass(frozen=True)
+class Share:
+    """Rows `start` to `stop` of a batch of `size` studies. Enter it around a step."""
+
+    start: int
+    stop: int
+    size: int
+    group: Group = ALONE
+
+    @classmethod
+    def of(cls, group: Group, size: int) -> "Share":
+        """As even as can be; of a batch smaller than the group some are empty."""
+        return cls(size * group.rank // group.size, size * (group.rank + 1) // group.size, size, group)
+
+    def __enter__(self) -> "Share":
+        if self.group.size > 1:
+            _entered.append(self)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.group.size > 1:
+            _entered.remove(self)
+
+
+def shared() -> bool:
+    """Whether the batch is one that several processes share."""
+    return bool(_entered)
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum over all processes; no gradient."""
+    return _entered[-1].group.add(x.detach().clone()) if _entered else x
+
+
+def every(x: Tensor) -> Tensor:
+    """Where all processes have True."""
+    return total((~x).int()) == 0 if _entered else x
+
+
+def added(x: Tensor) -> Tensor:
+    """The sum over all processes, with the gradient of this one's part: those of all add up to that of the sum."""
+    return x + (total(x) - x.detach()) if _entered else x
+
+
+def rows(x: Tensor) -> Tensor:
+    """(b, ...) of this share -> (B, ...) of the batch, with the gradient of this share's rows."""
+    if not _entered:
+        return x
+    share = _entered[-1]
+    whole = x.new_zeros(share.size, *x.shape[1:])
+    whole[share.start : share.stop] = x.detach()
+    whole = share.group.add(whole)
+    return torch.cat([whole[: share.start], x, whole[share.stop :]])
+
+
+def dropout(x: Tensor, p: float, training: bool, *, dim: int = 0) -> Tensor:
+    """Dropout whose draws belong to places in the batch: each process draws for all studies, which lie along `dim`."""
+    if not (_entered and training and p):
+        return F.dropout(x, p, training)
+    share = _entered[-1]
+    shape = (*x.shape[:dim], share.size, *x.shape[dim + 1 :])
+    kept = x.new_empty(shape).bernoulli_(1 - p).div_(1 - p)  # as torch does it on a CPU
+    return x * kept.narrow(dim, share.start, share.stop - share.start)
+
+
+class Dropout(nn.Dropout):
+    """`dropout` as a module; studies lie along its first axis, or along `dim`."""
+
+    def __init__(self, p: float, *, dim: int = 0):
+        super().__init__(p)
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training, dim=self.dim)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics are those of the images of all processes, on a CPU too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (_entered and self.training):
+            return super().forward(x)
+        wide = x.float()  # (n, C, h, w)
+        count = total(torch.tensor(float(wide.numel() // wide.shape[1])))
+        mean = _Sum.apply(wide.sum(dim=(0, 2, 3))) / count  # (C,)
+        centred = wide - mean[:, None, None]
+        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; its gradient is the sum of what each makes of it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def synchronise(module: nn.Module) -> None:
+    """Turn a network's batch norms into such ones, in place: their weights, names and holders stay."""
+    for each in module.modules():
+        if type(each) is nn.BatchNorm2d:
+            each.__class__ = BatchNorm
+
+
+def add_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
+    """The sum over all processes, in one message."""
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    if group.size == 1 or not gradients:
+        return
+    flat = group.add(torch.cat([each.flatten() for each in gradients]))
+    for each, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+        each.copy_(part.view_as(each))
