@@ -41,6 +41,17 @@ def jar():
         yield running
 
 
+def forking(code: str) -> str:
+    """Run Python that forks and then trains, apart from other tests, and return what it says.
+
+    A process that has computed gradients on an accelerator, or the stand-in for one, has threads that its forks lack.
+    """
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
 @contextmanager
 def largest_file(size: int):
     """As on a full disk, no file of this process grows beyond `size` bytes."""

@@ -5,16 +5,18 @@ import math
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import kills
 from stages import resume
-from tests.conftest import largest_file
+from tests.conftest import ROOT, forking, largest_file
 from tests.recorded import Studies
 from tests.test_training import LOOP, Run
 from xpronet.common.course import Course, Stopped
@@ -30,7 +32,7 @@ CPU = torch.device("cpu")
 
 def test_a_run_killed_at_any_moment_ends_in_the_same_bytes():
     """Weights, metrics and history of stage train, with a frozen extractor or without, and of stage classify."""
-    assert kills.main(10, fresh=0) == []
+    assert forking("from benchmarks import kills; print(kills.main(10, fresh=0))").endswith("[]")
 
 
 class Killed(BaseException):
@@ -128,24 +130,23 @@ def test_the_number_of_workers_may_change_on_the_way(whole, tmp_path):
 
 def test_a_signal_that_comes_twice_ends_the_run_at_once(tmp_path):
     """In a step that never ends nothing is waited for."""
-    child = os.fork()
-    if not child:
-        torch.set_num_threads(1)  # those of the parent are not in its child, which would wait for them
-        run = Saved(tmp_path, at=("step", 2), by=signal.SIGTERM)
-        forward = run.model.forward
+    code = "import sys; from tests.test_resume import get_two_signals; get_two_signals(sys.argv[1])"
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ended.returncode == -signal.SIGTERM
 
-        def again(*args, **options):
-            output = forward(*args, **options)
-            if len(run.steps) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return output
 
-        run.model.forward = again
-        try:
-            run.train()
-        finally:
-            os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+def get_two_signals(folder: str) -> None:
+    run = Saved(Path(folder), at=("step", 2), by=signal.SIGTERM)
+    forward = run.model.forward
+
+    def again(*args, **options):
+        output = forward(*args, **options)
+        if len(run.steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return output
+
+    run.model.forward = again
+    run.train()
 
 
 def test_a_full_disk_is_a_line_and_training_goes_on(whole, tmp_path, caplog):
@@ -267,7 +268,7 @@ def test_states_belong_to_parameters_code_inputs_and_device(tmp_path, monkeypatc
     code = tmp_path / "code"
     for name in ("dvc.yaml", "stages/classify.py"):
         (code / name).parent.mkdir(parents=True, exist_ok=True)
-        (code / name).write_bytes((kills.ROOT / name).read_bytes())
+        (code / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(resume, "CODE", code)
     copy = tmp_path / "repository/.dvc/tmp/exps/copy"
     (copy / "data/classifier").mkdir(parents=True)
