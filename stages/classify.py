@@ -33,10 +33,10 @@ def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
     with together(params.runtime.processes, device) as group:
-        work(params, group.place(device), group)
+        return work(params, group.place(device), group)
 
 
-def work(params: Params, device: torch.device, group: Group) -> None:
+def work(params: Params, device: torch.device, group: Group) -> str:
     """The stage, as one of the processes that share it."""
     runtime = params.runtime
     settings = {"device": device, "workers": runtime.workers, "batch_size": runtime.batch_size, "group": group}

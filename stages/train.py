@@ -49,10 +49,10 @@ def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
     with together(params.runtime.processes, device) as group:
-        work(params, group.place(device), group)
+        return work(params, group.place(device), group)
 
 
-def work(params: Params, device: torch.device, group: Group) -> None:
+def work(params: Params, device: torch.device, group: Group) -> str:
     """The stage, as one of the processes that share it."""
     settings = {"device": device, "workers": params.runtime.workers, "group": group}
     studies = read_annotation("data/prepared/annotation.json")

@@ -105,7 +105,7 @@ class Project:
                     stage = importlib.import_module(f"stages.{name}")
                     if hasattr(stage, "running_meteor"):
                         patch.setattr(stage, "running_meteor", lambda: contextlib.nullcontext(self.jar()))
-                    stage.main()
+                    assert stage.main(), f"{name} says nothing of what it made"
             finally:
                 torch.set_num_threads(threads)
                 logging.getLogger().removeHandler(handler)
