@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -65,6 +65,7 @@ class Meteor:
 
     process: subprocess.Popen
     stderr: IO[bytes]
+    known: dict[tuple[str, str], str] = field(default_factory=dict)  # statistics of the pairs that were asked
 
     def score(self, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[float, np.ndarray]:
         """Score N >= 1 pairs of texts: the corpus value, from summed statistics, and (N,) float64 values per pair."""
@@ -89,8 +90,11 @@ class Meteor:
             words = _one_field(reference).split(), _one_field(hypothesis).split()
             fitting = _fitting(*words)
             cut += fitting != words
-            self._write(" ||| ".join(["SCORE", *(" ".join(text) for text in fitting)]))
-            lines.append(self._read())
+            pair = " ".join(fitting[0]), " ".join(fitting[1])
+            if pair not in self.known:
+                self._write(" ||| ".join(["SCORE", *pair]))
+                self.known[pair] = self._read()
+            lines.append(self.known[pair])
         if cut:
             logging.warning("METEOR of %d studies counts the beginning only: their texts are too long for the jar", cut)
         return lines
