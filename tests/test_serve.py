@@ -28,8 +28,9 @@ from tests.made import normalised
 from xpronet.app import answers, serve, trained_with
 from xpronet.app.answers import Answers, shown_name, without_paths
 from xpronet.app.cli import app
+from xpronet.app.line import BUSY, WAITING
 from xpronet.app.reporter import NOTICE, Reporter
-from xpronet.app.serve import BUSY, Server
+from xpronet.app.serve import Server
 from xpronet.classifier import network
 from xpronet.data.reports import Vocabulary, cleaned_reports
 from xpronet.labels.conditions import CONDITIONS
@@ -339,7 +340,7 @@ def test_fifty_at_once_are_served_or_refused_clearly(server):
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda _: post(server, "/report", body), range(50)))
     served = [answer for status, answer in found if status == 200]
-    assert len(served) >= serve.WAITING + 1 and all(answer == served[0] for answer in served)
+    assert len(served) >= WAITING + 1 and all(answer == served[0] for answer in served)
     assert [answer for status, answer in found if status != 200] == [{"error": BUSY}] * (50 - len(served))
     assert post(server, "/report", body)[0] == 200
 

@@ -39,6 +39,14 @@ class PerStudy(StrEnum):
     example_f1 = "example_F1"
 
 
+SplitOption = Annotated[Split, typer.Option(help="The split whose studies are taken.")]
+WrittenUnder = Annotated[
+    LabelSource, typer.Option(help="Of predictions of our own: the labels that they were written under.")
+]
+Cleaning = Annotated[Path, typer.Option(help="Parameter file: how reports are cleaned and labelled.")]
+ModelFolder = Annotated[Path, typer.Option(help="A model folder, as training, import-official and export make it.")]
+
+
 @app.callback(epilog="Example: xpronet generate frontal.png --model data/model")
 def xpronet() -> None:
     """Radiology reports from chest X-rays with cross-modal prototypes.
@@ -88,9 +96,7 @@ def generate(
             " or a .csv with columns study and image.",
         ),
     ],
-    model: Annotated[
-        Path, typer.Option(help="A model folder, as training, import-official and export make it.")
-    ] = Path("data/model"),
+    model: ModelFolder = Path("data/model"),
     labels: Annotated[
         list[str] | None,
         typer.Option(
@@ -201,17 +207,13 @@ def compare(
             " `workspace` is this folder. The first is the baseline."
         ),
     ],
-    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
-    labels: Annotated[
-        LabelSource, typer.Option(help="Under which labels the reports were written.")
-    ] = LabelSource.predicted,
+    split: SplitOption = Split.test,
+    labels: WrittenUnder = LabelSource.predicted,
     by: Annotated[PerStudy, typer.Option(help="What the studies that moved most are ordered by.")] = PerStudy.rouge_l,
     protocol: Annotated[
         Protocol, typer.Option(help="References: whole (full), or cut and with <unk> as the published code scores.")
     ] = Protocol.full,
-    params: Annotated[Path, typer.Option(help="Parameter file: how reports are cleaned and labelled.")] = Path(
-        "params.yaml"
-    ),
+    params: Cleaning = Path("params.yaml"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random draws.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("data/comparison.json"),
 ) -> None:
@@ -243,14 +245,12 @@ def score(
         Path, typer.Argument(help="JSON lines {id, report}, or a .csv with columns id and report; raw or cleaned.")
     ],
     annotation: Annotated[Path, typer.Option(help="annotation.json with the references, and train for the floors.")],
-    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
+    split: SplitOption = Split.test,
     dataset: Annotated[
         PublishedDataset,
         typer.Option(help="Whose way of cleaning reports, and lengths and words of the published protocol."),
     ] = PublishedDataset.iu_xray,
-    labels: Annotated[
-        LabelSource, typer.Option(help="For predictions of our own: under which labels they were written.")
-    ] = LabelSource.predicted,
+    labels: WrittenUnder = LabelSource.predicted,
     chexbert: Annotated[Path | None, typer.Option(help="Label by this CheXbert checkpoint, not by rules.")] = None,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("scores.json"),
     markdown: Annotated[Path | None, typer.Option(help="Where the table goes, as Markdown.")] = None,
@@ -298,10 +298,8 @@ def view(
     prepared: Annotated[
         Path, typer.Option(help="Folder of stage prepare; or an annotation.json, then without images.")
     ] = Path("data/prepared"),
-    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
-    labels: Annotated[
-        LabelSource, typer.Option(help="Of our own predictions: the labels that they were written under.")
-    ] = LabelSource.predicted,
+    split: SplitOption = Split.test,
+    labels: WrittenUnder = LabelSource.predicted,
     dataset: Annotated[
         PublishedDataset, typer.Option(help="Whose way of cleaning reports.")
     ] = PublishedDataset.iu_xray,
@@ -325,13 +323,9 @@ def figures(
         list[str],
         typer.Argument(help="DVC experiments, git revisions, or .jsonl files, as of compare."),
     ],
-    split: Annotated[Split, typer.Option(help="The split whose studies are taken.")] = Split.test,
-    labels: Annotated[
-        LabelSource, typer.Option(help="Under which labels the reports were written.")
-    ] = LabelSource.predicted,
-    params: Annotated[Path, typer.Option(help="Parameter file: how reports are cleaned and labelled.")] = Path(
-        "params.yaml"
-    ),
+    split: SplitOption = Split.test,
+    labels: WrittenUnder = LabelSource.predicted,
+    params: Cleaning = Path("params.yaml"),
     out: Annotated[Path, typer.Option(help="Folder for the pictures, PNG and SVG.")] = Path("data/figures"),
 ) -> None:
     """Draw reports of experiments side by side, and their scores with intervals: over the parameter that differs."""
@@ -343,9 +337,7 @@ def figures(
 
 @app.command(epilog="Example: xpronet serve --port 7860")
 def serve(
-    model: Annotated[
-        Path, typer.Option(help="A model folder, as training, import-official and export make it.")
-    ] = Path("data/model"),
+    model: ModelFolder = Path("data/model"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is for this machine alone.")] = (
         "127.0.0.1"

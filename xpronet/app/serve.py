@@ -4,8 +4,6 @@ One worker computes; a bounded number waits for it, and whoever comes after them
 or under another name of this machine, gets nothing. docs/serve.md has the limits, and why there is no framework.
 """
 
-import base64
-import hashlib
 import ipaddress
 import json
 import logging
@@ -16,8 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,65 +23,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xpronet.app.answers import LARGEST, Answers, Request, request, without_paths
-from xpronet.app.pages import template
+from xpronet.app.line import BUSY, WAITING, Line, Refused
+from xpronet.app.pages import guarded
 from xpronet.common.files import parse_json
 
 logger = logging.getLogger(__name__)
 
-WAITING = 16  # requests that may wait for the one that is answered
 CONNECTIONS = 96  # threads
 BODY = LARGEST * 4 // 3 + 2**16  # bytes: the files in base64, and the rest
 SILENCE, PATIENCE = 20, 60  # seconds without a byte, and for a whole request
 TICK = 0.5  # seconds between two lines to whoever waits
-BUSY = f"busy: {WAITING} others wait already: try again in a moment"
-
-
-class Refused(Exception):
-    def __init__(self, status: HTTPStatus, line: str):
-        super().__init__(line)
-        self.status = status
 
 
 class Gone(Exception):
     """Nobody waits for the answer any more."""
-
-
-class Line:
-    """Jobs one after the other, in the order in which they came, on one thread."""
-
-    def __init__(self, waiting: int):
-        self._places = threading.BoundedSemaphore(waiting + 1)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="worker")
-        self._lock = threading.Lock()
-        self._taken = self._done = 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Refused where all are taken."""
-        if not self._places.acquire(blocking=False):
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, BUSY)
-        try:
-            yield
-        finally:
-            self._places.release()
-
-    def submit(self, job: Callable[[], None]) -> Callable[[], int]:
-        """-> how many come before it."""
-        with self._lock:
-            self._taken += 1
-            ticket = self._taken
-
-            def run() -> None:
-                try:
-                    job()
-                finally:
-                    self._done = ticket
-
-            self._worker.submit(run)
-        return lambda: max(0, ticket - self._done - 1)
-
-    def close(self) -> None:
-        self._worker.shutdown(wait=False, cancel_futures=True)
 
 
 class Server(ThreadingHTTPServer):
@@ -95,7 +47,7 @@ class Server(ThreadingHTTPServer):
         """OSError where the address is taken or none of this machine."""
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answers, self.line, self.names = answers, Line(waiting), {"localhost", host.lower()}
-        self.page, self.policy = page()
+        self.page, self.policy = guarded("serve.html")
         self.examples: bytes | None = None
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__((host, port), Handler)
@@ -339,21 +291,6 @@ def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any] | Refused:
     except Exception:  # whatever a study does to it, the server lives on
         logger.exception("an answer has failed")
         return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has failed at this study; its terminal says why")
-
-
-def page() -> tuple[bytes, str]:
-    """The page, and the policy that lets it run its own script and style, ask its own server, and nothing else."""
-    text = template("serve.html")
-
-    def digests(tag: str) -> str:
-        parts = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
-        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(p.encode()).digest()).decode()}'" for p in parts)
-
-    policy = (
-        f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src data: blob:;"
-        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return text.encode(), policy
 
 
 def serve(model: Path, host: str, port: int, say: Callable[[str], None]) -> None:
