@@ -13,7 +13,8 @@ from tests.test_generate import SIZES, picture
 from xpronet.app import export
 from xpronet.app.card import Scored, beside_floors, card
 from xpronet.app.cli import app
-from xpronet.app.reporter import NOTICE, Reporter
+from xpronet.app.pages import NOTICE
+from xpronet.app.reporter import Reporter
 from xpronet.classifier import network
 from xpronet.common.files import read_json
 from xpronet.common.params import load_yaml, validate

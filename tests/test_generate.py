@@ -19,8 +19,9 @@ from tests.test_end_to_end import MINIATURE
 from xpronet.app import generate, given, reporter
 from xpronet.app.cli import app
 from xpronet.app.given import Given
+from xpronet.app.pages import NOTICE
 from xpronet.app.radiograph import read_radiograph
-from xpronet.app.reporter import NOTICE, Reporter, Views
+from xpronet.app.reporter import Reporter, Views
 from xpronet.app.written import read_reports
 from xpronet.data.reports import Vocabulary, cleaned_reports
 from xpronet.data.studies import of_split, read_annotation

@@ -29,7 +29,8 @@ from xpronet.app import answers, serve, trained_with
 from xpronet.app.answers import Answers, shown_name, without_paths
 from xpronet.app.cli import app
 from xpronet.app.line import BUSY, WAITING
-from xpronet.app.reporter import NOTICE, Reporter
+from xpronet.app.pages import NOTICE
+from xpronet.app.reporter import Reporter
 from xpronet.app.serve import Server
 from xpronet.classifier import network
 from xpronet.data.reports import Vocabulary, cleaned_reports

@@ -21,8 +21,9 @@ from pydantic import Field, ValidationError
 
 from xpronet.app.generate import readable
 from xpronet.app.given import MOST_VIEWS
+from xpronet.app.pages import NOTICE
 from xpronet.app.radiograph import read_radiograph
-from xpronet.app.reporter import NOTICE, Reporter, Views, by_name
+from xpronet.app.reporter import Reporter, Views, by_name
 from xpronet.app.trained_with import TrainStudies, examples
 from xpronet.common.params import Strict
 from xpronet.labels.conditions import CONDITIONS

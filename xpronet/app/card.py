@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from xpronet.app import score as scoring
-from xpronet.app.reporter import NOTICE
+from xpronet.app.pages import NOTICE
 from xpronet.common.params import Part, PathName
 from xpronet.labels.params import LabelParams
 from xpronet.model.checkpoint import ModelCard

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xpronet.app.given import Given, as_text
-from xpronet.app.reporter import NOTICE, Report, Views
+from xpronet.app.pages import NOTICE
+from xpronet.app.reporter import Report, Views
 from xpronet.common.files import replacing
 
 PICTURES = (".png", ".svg")

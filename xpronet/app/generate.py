@@ -13,7 +13,8 @@ from rich.text import Text
 
 from xpronet.app.explained import Explained, check_explain, explanations
 from xpronet.app.given import Given, as_text
-from xpronet.app.reporter import BATCH, NOTICE, Report, Reporter, Views, named
+from xpronet.app.pages import NOTICE
+from xpronet.app.reporter import BATCH, Report, Reporter, Views, named
 from xpronet.common.files import replacing
 from xpronet.common.progress import track
 

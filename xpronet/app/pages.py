@@ -1,9 +1,11 @@
-"""The pages of this room, which look alike."""
+"""What the pages of this room have in common: their look, their guard, and what each answer says once."""
 
 import base64
 import hashlib
 import re
 from importlib.resources import files
+
+NOTICE = "Research software and no medical device: not to be used for diagnosis or treatment."
 
 
 def template(name: str) -> str:

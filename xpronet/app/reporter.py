@@ -24,7 +24,6 @@ from xpronet.model.explain import explain, to_json
 from xpronet.model.xpronet import XProNet
 from xpronet.sources.images import resize_square
 
-NOTICE = "Research software and no medical device: not to be used for diagnosis or treatment."
 BATCH = 16  # studies at once
 
 Image = str | Path | np.ndarray  # a file, or grey values (H, W) uint8

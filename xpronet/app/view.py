@@ -14,7 +14,7 @@ from PIL import Image
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from xpronet.app.pages import template
+from xpronet.app.pages import NOTICE, template
 from xpronet.app.written import cleaned, of_studies, read_reports
 from xpronet.common.files import replacing
 from xpronet.common.progress import track
@@ -27,7 +27,6 @@ from xpronet.labels.rules import label
 SCORES = ("ROUGE_L", "CIDEr", "example_F1")  # of a study alone
 SIDE = 192  # of a thumbnail, in pixels
 WITHIN = 600  # thumbnails that the page itself holds; of more it has a folder beside it
-WARNING = "Research software and no medical device: not for the care of patients."
 
 
 def view(
@@ -62,7 +61,7 @@ def view(
     content = {
         "title": f"{' and '.join(names)}: {len(chosen):,} studies of {split}",
         "about": f"References: {annotation}. Reports under {labels} labels. Observations by rules.",
-        "warning": WARNING,
+        "warning": NOTICE,
         "sides": names,
         "scores": SCORES,
         "conditions": CONDITIONS,
