@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("phantom", "iu_xray", "mimic_cxr")
 SCORES = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
 LABELS = {"predicted": "predicted labels", "reference": "reference labels", "none": "no labels"}
+SYSTEM = re.compile(r"^systems\.\w+\..*")  # a key of one system
 FLOORS = {
     "constant": "constant report",
     "label_constant": "constant by predicted labels",
@@ -58,8 +60,7 @@ EQUATIONS = [
     Line(11, "weights of the top γ", "xpronet/model/memory.py", "weights = self._weights("),
     Line(12, "prototypes in the queries' space", "xpronet/model/memory.py", "values = self.value("),
     Line(13, "responses", "xpronet/model/memory.py", "spread.flatten(1, 2) @ values"),
-    Line(14, "fusion, of patches", "xpronet/model/xpronet.py", "x = self.visual_fusion("),
-    Line(14, "fusion, of words", "xpronet/model/xpronet.py", "exact(self.textual_fusion("),
+    Line(14, "fusion, of patches and of words", "xpronet/model/xpronet.py", "return fusion(torch.cat("),
     Line(15, "encoder", "xpronet/model/xpronet.py", "return self.encoder("),
     Line(16, "decoder", "xpronet/model/xpronet.py", "hidden = self.decoder(words,"),
     Line(17, "multi-label contrastive loss", "xpronet/model/losses.py", "torch.where(common > 0, positive, negative)"),
@@ -78,6 +79,12 @@ def parameters() -> str:
         for name, it in schema["properties"].items()
         if "$ref" in it
     }
+    own = groups["systems"]["properties"]  # the only group of groups
+    groups["systems"]["properties"] = {
+        f"{name}.{key}": found
+        for name, it in own.items()
+        for key, found in schema["$defs"][it["$ref"].rpartition("/")[2]].get("properties", {}).items()
+    }
     presets = [yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8")) for name in PRESETS]
     order = list(presets[0])
     top = {key: schema["properties"][key] for key in sorted(set(order) - set(groups), key=order.index)}
@@ -93,7 +100,7 @@ def _table(prefix: str, properties: dict[str, dict], presets: list[dict]) -> Ite
     yield f"| key | value | {' | '.join(PRESETS)} | meaning | reruns |"
     yield "|---|---|" + "---|" * len(PRESETS) + "---|---|"
     for key, schema in properties.items():
-        values = " | ".join(f"`{_shown(preset[key])}`" for preset in presets)
+        values = " | ".join(f"`{_shown(reduce(getitem, key.split('.'), preset))}`" for preset in presets)
         reruns = ", ".join(f"`{stage}`" for stage in readers(f"{prefix}{key}")) or "–"
         yield f"| `{prefix}{key}` | {_kind(schema)} | {values} | {schema['description']} | {reruns} |"
 
@@ -103,7 +110,8 @@ def readers(key: str) -> list[str]:
     return [
         name
         for name, stage in _stages().items()
-        if {key, key.partition(".")[0]} & set(stage.get("params", ())) or f"${{{key}}}" in stage["deps"]
+        if {key, key.partition(".")[0], SYSTEM.sub("systems.${system}", key)} & set(stage.get("params", ()))
+        or f"${{{key}}}" in stage["deps"]
     ]
 
 

@@ -17,9 +17,10 @@ from xpronet.data.params import ReportParams
 from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.params import LabelParams
-from xpronet.model.params import DecodeParams, ModelParams
+from xpronet.model.params import DecodeParams, ModelParams, System
 from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
 from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
+from xpronet.systems.params import SystemsParams
 from xpronet.training.params import Symbols, TrainParams
 
 TRAINED = "data/model"  # what stage train writes
@@ -32,6 +33,8 @@ class Params(Symbols):
     """`phantom`, the embedded one; `iu_xray`; or `mimic_cxr`."""
     source: PathName
     """Where its annotation, or Open-i's or PhysioNet's files, lie; for phantom the code that draws it."""
+    system: System
+    """Which system of Table 1 writes the reports: `xpronet`, or another (docs/systems.md)."""
     seed: Seed
     """Of every random choice of training; data is drawn by seeds of its own, `phantom.seed` and `openi.seed`."""
     prototype_init: PrototypeInit
@@ -47,6 +50,7 @@ class Params(Symbols):
     classifier: ClassifierParams
     features: FeatureParams
     model: ModelParams
+    systems: SystemsParams
     train: TrainParams
     decode: DecodeParams
     evaluate: EvaluateParams

@@ -81,8 +81,8 @@ def examine_prototypes(
     """What is known of the model's prototypes, and the matrices to draw; two empty ones where it has none."""
     runtime, device = params.runtime, choose(params.runtime.device)
     model, card = checkpoint.load(params.model_folder)
-    if not model.config.cmpnet:
-        logging.info("%s has no prototypes (w/o CMPNet): no pictures of them", params.model_folder)
+    if not model.has_prototypes:
+        logging.info("%s has no prototypes of observations: no pictures of them", params.model_folder)
         return {}, {}
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     card.check_data(crop=pack.crop, style=params.reports.style)

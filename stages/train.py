@@ -3,6 +3,7 @@
 import csv
 import logging
 from contextlib import nullcontext
+from dataclasses import fields
 
 import torch
 
@@ -25,11 +26,11 @@ from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
-from xpronet.model import checkpoint
+from xpronet.model import checkpoint, system
 from xpronet.model.losses import Objective
-from xpronet.model.params import ModelParams
+from xpronet.model.params import ModelParams, System
 from xpronet.model.writing import write_reports
-from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.systems.params import SystemsParams
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
 from xpronet.training.params import Symbols, TrainParams
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 
 class Params(Symbols):
+    system: System
+    systems: SystemsParams
     seed: Seed
     reports: ReportParams
     model: ModelParams
@@ -111,7 +114,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             "val": freeze(model, validation, "data/patches/val", crops=1, **storing),
         }
 
-    def validate(model: XProNet) -> dict[str, float]:
+    def validate(model: system.System) -> dict[str, float]:
         reports, _ = write_reports(
             model,
             vocabulary,
@@ -165,19 +168,21 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 
 
-def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
-    sizes = params.model.model_dump(exclude={"visual_weights"})
-    config = ModelConfig(
-        vocab_size=vocab_size,
-        n_conditions=prototypes.shape[0],
-        n_prototypes=prototypes.shape[1],
-        d_prototype=prototypes.shape[2],
-        gamma=params.gamma,
-        cmpnet=params.cmpnet,
-        formulation=params.formulation,
-        **sizes,
-    )
-    model = XProNet(config)
+def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> system.System:
+    """The system that `params` names: its config takes what it knows of the symbols, `model` and `systems`."""
+    kind = system.system_class(params.system)
+    classes, each, width = prototypes.shape
+    sizes = {
+        "vocab_size": vocab_size,
+        "n_conditions": classes,
+        "n_prototypes": each,
+        "d_prototype": width,
+        **params.model_dump(include={"gamma", "cmpnet", "formulation"}),
+        **params.model.model_dump(),
+        **getattr(params.systems, params.system).model_dump(),
+    }
+    config = kind.Config(**{field.name: sizes[field.name] for field in fields(kind.Config) if field.name in sizes})
+    model = kind(config)
     start = start_weights(
         config.backbone,
         params.model.visual_weights,
@@ -186,7 +191,7 @@ def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
     )
     if start is not None:
         model.visual.load_resnet(start)
-    if config.cmpnet:
+    if model.has_prototypes:
         model.prototypes.data.copy_(prototypes.flatten(0, 1))
     return model
 

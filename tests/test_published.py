@@ -26,7 +26,7 @@ from tests.published import (
 )
 from xpronet.model.checkpoint import load_official, our_key
 from xpronet.model.losses import Losses, contrastive_loss, training_losses
-from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.systems.r2gencmn import R2GenCMN
 
 SCALARS = {
     "total": "total_loss",
@@ -191,48 +191,20 @@ def test_contrastive_loss(golden):  # noqa: F811
         )
 
 
-def r2gencmn(tiny) -> XProNet:
-    """One class that every study has, an identity for Eq. 8, and a fusion that adds."""
-    memory = tiny.state["encoder_decoder.memory_matrix"]  # (40, 32)
-    d = memory.shape[1]
-    config = ModelConfig(
-        vocab_size=tiny.meta["vocab_size"],
-        backbone="resnet18",
-        d_model=d,
-        d_ff=tiny.meta["args"]["d_ff"],
-        heads=tiny.heads,
-        layers=tiny.meta["args"]["num_layers"],
-        n_conditions=1,
-        n_prototypes=len(memory),
-        d_prototype=d,
-        gamma=tiny.gamma,
-    )
-    adds = torch.cat([torch.eye(d), torch.eye(d)], dim=1)
-    state = {our_key(key): tensor for key, tensor in tiny.state.items() if our_key(key)}
-    state |= {"prototypes": memory, "prototype_projection.weight": torch.eye(d)}
-    state |= {"visual_fusion.weight": adds, "textual_fusion.weight": adds}
-    for name in ("prototype_projection", "visual_fusion", "textual_fusion"):
-        state[f"{name}.bias"] = torch.zeros(d)
-    model = XProNet(config).to(memory.dtype).eval()
-    model.load_state_dict(state)
-    return model
-
-
 @shared_set
-def test_r2gencmn_is_a_special_case(golden):  # noqa: F811
-    """Its published numbers come out of XProNet: in float64, where rounding hides nothing, with gradients."""
+def test_r2gencmn(golden):  # noqa: F811
+    """In float64, where rounding hides nothing, with gradients."""
     tiny = Tiny(golden / "tiny_r2gencmn", torch.float64)
-    model, labels = r2gencmn(tiny), torch.ones(len(tiny.images), 1)
-    watch = Watch(model, "encoder", "decoder", "textual_fusion")
+    model, labels = tiny.model(), torch.zeros(len(tiny.images), 14)
+    assert isinstance(model, R2GenCMN)
+    watch = Watch(model, "encoder", "decoder", "memory")
     output = model(tiny.images, tiny.tokens, labels)
     ours = {
-        "img_responses": output.visual_responses,
+        "txt_responses": watch["memory"],
         "memory": watch["encoder"],
-        "txt_responses": output.textual_responses,
-        "dec_in": watch["textual_fusion"],
         "dec_out": watch["decoder"],
         "logprobs": output.log_probs,
-        "ce": training_losses(output, tiny.tokens, labels, objective=OBJECTIVE).cross_entropy,
+        "ce": training_losses(output, tiny.tokens, labels, objective=OBJECTIVE).total,
     }
     compared = set(ours) & set(tiny.outputs)
     assert {"memory", "logprobs", "ce"} <= compared
@@ -240,15 +212,14 @@ def test_r2gencmn_is_a_special_case(golden):  # noqa: F811
         close(ours[name], tiny.outputs[name], FLOAT64, name)
     ours["ce"].backward()
     for key in tiny.gradients.files:
-        parameter = model.prototypes if key.endswith("memory_matrix") else model.get_parameter(our_key(key))
-        close(parameter.grad, tiny.gradients[key], FLOAT64, key)
+        close(model.get_parameter(our_key(key)).grad, tiny.gradients[key], FLOAT64, key)
 
 
 @shared_set
 def test_r2gencmn_reports(golden):  # noqa: F811
     """From the published patch features: this fixture's first linear makes of a rounding in them ten."""
     tiny = Tiny(golden / "tiny_r2gencmn")
-    model, labels = r2gencmn(tiny), torch.ones(len(tiny.images), 1)
+    model, labels = tiny.model(), torch.zeros(len(tiny.images), 14)
     patches = torch.from_numpy(tiny.outputs["att_feats"])
     model.patch_features = lambda images, views: (patches, torch.ones(patches.shape[:2], dtype=torch.bool))
     with torch.no_grad():

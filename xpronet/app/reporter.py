@@ -21,7 +21,7 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.decoding import NoNumbers
 from xpronet.model.explain import explain, to_json
-from xpronet.model.xpronet import XProNet
+from xpronet.model.system import System
 from xpronet.sources.images import resize_square
 
 BATCH = 16  # studies at once
@@ -59,7 +59,7 @@ class Report:
 class Reporter:
     def __init__(
         self,
-        model: XProNet,
+        model: System,
         card: checkpoint.ModelCard,
         classifier: tuple[network.StudyClassifier, np.ndarray] | None,
         device: torch.device,

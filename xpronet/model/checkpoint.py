@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from xpronet.common.files import raise_all, read_json, replacing, write_json
 from xpronet.common.weights import load_exactly, read_weights, save_tensors, undrawn, without_prefix
 from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
-from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.model.system import System, name_of, system_class
+from xpronet.model.xpronet import XProNet
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,19 @@ class ModelCard:
         raise_all("model_folder", problems)
 
 
-def save(folder: str | Path, model: XProNet, card: ModelCard, *, classifier: str | Path | None = None) -> None:
+def save(folder: str | Path, model: System, card: ModelCard, *, classifier: str | Path | None = None) -> None:
     """Write the folder as a whole or not at all, with a copy of the classifier's."""
     with replacing(folder) as beside:
         beside.mkdir()
         if classifier:
             shutil.copytree(classifier, beside / "classifier", copy_function=shutil.copyfile)
         save_tensors(model.state_dict(), beside / "weights.safetensors")
-        content = {**vars(card), "vocabulary": card.vocabulary.tokens, "sizes": asdict(model.config)}
+        system = {"system": name_of(model), "sizes": asdict(model.config)}
+        content = {**vars(card), "vocabulary": card.vocabulary.tokens, **system}
         write_json(beside / "model.json", content)
 
 
-def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
+def load(folder: str | Path) -> tuple[System, ModelCard]:
     """The model, in evaluation mode, and its card.
 
     Raises:
@@ -71,8 +74,9 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
     folder = Path(folder)
     content = read_json(folder / "model.json")
     try:
-        config = ModelConfig(**content.pop("sizes"))
-        model = undrawn(lambda: XProNet(config))
+        kind = system_class(content.pop("system", "xpronet"))  # folders were of one system only, once
+        config = kind.Config(**content.pop("sizes"))
+        model = undrawn(lambda: kind(config))
         content["vocabulary"] = Vocabulary(content["vocabulary"])
         content["conditions"] = tuple(content["conditions"])
         card = ModelCard(**content)
@@ -97,6 +101,7 @@ def load(folder: str | Path) -> tuple[XProNet, ModelCard]:
 _ROOMS = [
     ("visual_extractor.model.", "visual.layers."),
     ("encoder_decoder.protypes", "prototypes"),
+    ("encoder_decoder.memory_matrix", "memory_matrix"),  # R2GenCMN's
     ("encoder_decoder.att_embed.0.", "patch_embedding."),
     ("encoder_decoder.dim_reduction.", "prototype_projection."),
     ("encoder_decoder.fuse_feature.", "visual_fusion."),
@@ -147,8 +152,9 @@ def _renamed(key: str, rooms: list[tuple[str, str]], parts: list[tuple[str, str]
 def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -> XProNet:
     """A model from a published state dict; every size but γ and the heads is read off the shapes.
 
-    Keys may start with `module.`; what the 2022 release has beside the network is ignored. Classes stay in the order
-    of the checkpoint: `reorder_conditions` brings MIMIC-CXR's into ours (row 19).
+    One with a memory instead of prototypes is R2GenCMN's, and γ how many of its rows respond. Keys may start with
+    `module.`; what the 2022 release has beside the network is ignored. Classes stay in the order of the checkpoint:
+    `reorder_conditions` brings MIMIC-CXR's into ours (row 19).
 
     Raises:
         ValueError: keys are missing, unknown or misshaped; all are listed under their published names.
@@ -160,15 +166,16 @@ def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -
             state[ours] = tensor
         elif not _IGNORED.match(key):
             unknown[key] = tensor
-    config = _sizes_of(state, gamma=gamma, heads=heads)
-    model, kind = XProNet(config), state["prototypes"].dtype
-    if kind.is_floating_point:
-        model.to(kind)
+    kind = system_class("r2gencmn" if "memory_matrix" in state else "xpronet")
+    sizes = _sizes_of(state, gamma=gamma, heads=heads)
+    model, number = kind(kind.Config(**sizes)), state.get("memory_matrix", state.get("prototypes")).dtype
+    if number.is_floating_point:
+        model.to(number)
     load_exactly(model, state | unknown, where="published state dict", name=lambda key: published_key(key) or key)
     return model.eval()
 
 
-def _sizes_of(state: Mapping[str, Tensor], *, gamma: int, heads: int) -> ModelConfig:
+def _sizes_of(state: Mapping[str, Tensor], *, gamma: int, heads: int) -> dict[str, Any]:
     """The sizes that most keys agree on, so that a damaged one is reported and does not decide."""
 
     def agreed(axis: int, *patterns: str) -> int:
@@ -183,23 +190,30 @@ def _sizes_of(state: Mapping[str, Tensor], *, gamma: int, heads: int) -> ModelCo
             raise ValueError(f"not a published XProNet state dict: nothing for {keys}")
         return statistics.mode(found)
 
-    rows = agreed(0, "prototypes")
-    if rows % len(CONDITIONS):
-        raise ValueError(f"published state dict: {rows} prototypes cannot be shared by {len(CONDITIONS)} observations")
+    if "memory_matrix" in state:
+        own = {"memory": agreed(0, "memory_matrix"), "top": gamma}
+    else:
+        rows = agreed(0, "prototypes")
+        if rows % len(CONDITIONS):
+            raise ValueError(
+                f"published state dict: {rows} prototypes cannot be shared by {len(CONDITIONS)} observations"
+            )
+        own = {
+            "n_conditions": len(CONDITIONS),
+            "n_prototypes": rows // len(CONDITIONS),
+            "d_prototype": agreed(1, "prototypes", r"prototype_projection\.weight"),
+            "gamma": gamma,
+        }
     deep = any(key.startswith("visual.layers.6.6.") for key in state)
     bottleneck = any(key.endswith(".conv3.weight") for key in state)
-    return ModelConfig(
-        vocab_size=agreed(0, r"head\.weight", r"head\.bias", r"word_embedding\.weight") - 1,
-        backbone=("resnet101" if deep else "resnet50") if bottleneck else "resnet18",
-        d_model=agreed(0, r"patch_embedding\.weight", r"patch_embedding\.bias", r"prototype_projection\.weight"),
-        d_ff=agreed(0, r"encoder\.layers\.\d+\.feed_forward\.inner\.weight"),
-        heads=heads,
-        layers=len({key.split(".")[2] for key in state if key.startswith("encoder.layers.")}),
-        n_conditions=len(CONDITIONS),
-        n_prototypes=rows // len(CONDITIONS),
-        d_prototype=agreed(1, "prototypes", r"prototype_projection\.weight"),
-        gamma=gamma,
-    )
+    return own | {
+        "vocab_size": agreed(0, r"head\.weight", r"head\.bias", r"word_embedding\.weight") - 1,
+        "backbone": ("resnet101" if deep else "resnet50") if bottleneck else "resnet18",
+        "d_model": agreed(0, r"patch_embedding\.weight", r"patch_embedding\.bias", r"encoder\.norm\.scale"),
+        "d_ff": agreed(0, r"encoder\.layers\.\d+\.feed_forward\.inner\.weight"),
+        "heads": heads,
+        "layers": len({key.split(".")[2] for key in state if key.startswith("encoder.layers.")}),
+    }
 
 
 def reorder_conditions(model: XProNet, order: Order) -> None:

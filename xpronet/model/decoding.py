@@ -12,6 +12,9 @@ from torch import Tensor
 
 from xpronet.data.reports import END
 
+# (newest token of each beam (B, beam), its position, which beam each goes on from (B, beam) or None) ->
+# log-probabilities of the next token (B, beam, V).
+Step = Callable[[Tensor, int, Tensor | None], Tensor]
 FINISHED = -1000.0  # what the published code subtracts from a finished beam, so that it is not extended
 
 
@@ -29,7 +32,7 @@ class Generation(NamedTuple):
 
 
 def beam_search(
-    step: Callable[[Tensor, int, Tensor | None], Tensor],
+    step: Step,
     batch: int,
     *,
     beam_size: int,
@@ -40,8 +43,7 @@ def beam_search(
     """The best finished report of each study.
 
     Args:
-        step: (newest token of each beam (B, beam), its position, which beam each goes on from (B, beam) or None) ->
-            log-probabilities of the next token (B, beam, V).
+        step: what the search asks for log-probabilities; its first tokens are the start, 0.
         batch: number of studies B.
         watch: called after each step with the tokens (B, n) of each study's likeliest unfinished beam: what the report
             would be if the search ended here, which another beam may still change. What it raises ends the search.

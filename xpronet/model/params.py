@@ -7,6 +7,8 @@ from pydantic import model_validator
 from xpronet.common.params import Count, PathName, Share, Strict
 from xpronet.encoders.params import Backbone
 
+# Modules of xpronet/systems.
+System = Literal["xpronet", "r2gencmn", "st", "att2in", "adaatt", "topdown", "ratchet"]
 Formulation = Literal["official", "paper"]  # rows 1-4, 9 and 11: the published code, or the equations to the letter
 
 

@@ -4,6 +4,7 @@ Its LayerNorm is not PyTorch's: it divides by the unbiased standard deviation wi
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xpronet.common.shares import Dropout, dropout, shared
+from xpronet.data.reports import END
 
 
 class LayerNorm(nn.Module):
@@ -109,8 +111,7 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
-        normed = self.norms[0](x)
-        x = x + self.dropout(self.attention(normed, *self.attention.project(normed), mask))
+        x = self.branch(0, x, lambda x: self.attention(x, *self.attention.project(x), mask))
         return self._rest(x, *self.cross_attention.project(memory), memory_mask)
 
     def step(self, x: Tensor, cache: LayerCache, past: Tensor, memory_mask: Tensor | None) -> Tensor:
@@ -118,18 +119,22 @@ class DecoderLayer(nn.Module):
 
         `past` (B, 1, beam, n): 0 for those of the cache's first n rows that a beam sees, else -inf; the last are new.
         """
-        normed = self.norms[0](x)
-        count, beams = past.shape[-1], x.shape[1]
-        cache.keys[:, :, count - beams : count], cache.values[:, :, count - beams : count] = self.attention.project(
-            normed
-        )
-        keys, values = cache.keys[:, :, :count], cache.values[:, :, :count]
-        x = x + self.dropout(self.attention(normed, keys, values, past))
-        return self._rest(x, cache.memory_keys, cache.memory_values, memory_mask)
+        count = past.shape[-1]
+        new = slice(count - x.shape[1], count)
+
+        def attend(x: Tensor) -> Tensor:
+            cache.keys[:, :, new], cache.values[:, :, new] = self.attention.project(x)
+            return self.attention(x, cache.keys[:, :, :count], cache.values[:, :, :count], past)
+
+        return self._rest(self.branch(0, x, attend), cache.memory_keys, cache.memory_values, memory_mask)
 
     def _rest(self, x: Tensor, memory_keys: Tensor, memory_values: Tensor, memory_mask: Tensor | None) -> Tensor:
-        x = x + self.dropout(self.cross_attention(self.norms[1](x), memory_keys, memory_values, memory_mask))
-        return x + self.dropout(self.feed_forward(self.norms[2](x)))
+        x = self.branch(1, x, lambda x: self.cross_attention(x, memory_keys, memory_values, memory_mask))
+        return self.branch(2, x, self.feed_forward)
+
+    def branch(self, number: int, x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """x and what one of the three sublayers makes of it, normalised before."""
+        return x + self.dropout(of(self.norms[number](x)))
 
 
 class Encoder(nn.Module):
@@ -149,10 +154,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Eq. 16: teacher forcing over a whole report, or one step at a time with a cache."""
 
-    def __init__(self, layers: int, **sizes):
+    def __init__(self, layers: int, *, kind: type[DecoderLayer] = DecoderLayer, norm: nn.Module | None = None, **sizes):
+        """`norm`: of the stack; the published code's where None."""
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(**sizes) for _ in range(layers))
-        self.norm = LayerNorm(sizes["width"])
+        self.layers = nn.ModuleList(kind(**sizes) for _ in range(layers))
+        self.norm = norm or LayerNorm(sizes["width"])
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
         for layer in self.layers:
@@ -172,6 +178,45 @@ class Decoder(nn.Module):
         for layer, cache in zip(self.layers, caches, strict=True):
             x = layer.step(x, cache, past, memory_mask)
         return self.norm(x)
+
+
+def decoder_steps(
+    decoder: Decoder, memory: Tensor, patches: Tensor, *, beams: int, max_length: int
+) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """A decoder that has read the memory (B, S, d), of which patches (B, S) are there, as a step of a search.
+
+    The step takes the newest words (B, beam, d) and which beam each goes on from -> (B, beam, d).
+    """
+    caches = decoder.start(memory, max_length * beams)
+    memory_mask = as_bias(patches[:, None, None, :], memory)
+    itself = as_bias(torch.eye(beams, dtype=torch.bool, device=memory.device), memory)
+    itself = itself.expand(len(memory), -1, -1)
+    past = itself[:, :, :0]  # (B, beam, n): 0 for the rows of the caches that each beam descends from
+
+    def step(words: Tensor, parents: Tensor | None) -> Tensor:
+        nonlocal past
+        if parents is not None:
+            past = past.gather(1, parents[:, :, None].expand(-1, -1, past.shape[-1]))
+        past = torch.cat([past, itself], dim=-1)
+        return decoder.step(words, caches, past[:, None], memory_mask)
+
+    return step
+
+
+def causal(tokens: Tensor) -> Tensor:
+    """(B, T) -> (B, 1, T, T) bool: a word sees itself, what stands before it, and no padding."""
+    length = tokens.shape[1]
+    words = tokens != END
+    words[:, 0] = True
+    lower = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+    return lower & words[:, None, None, :]
+
+
+def transposed(network: nn.Module) -> None:
+    """Store the weights of linears transposed, in place: products of few rows, as in decoding, are faster."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = module.weight.data.t().contiguous().t()
 
 
 def as_bias(mask: Tensor, like: Tensor) -> Tensor:

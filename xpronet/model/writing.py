@@ -8,11 +8,11 @@ from xpronet.data.dataset import StudyDataset, in_turn, shared_batches
 from xpronet.data.reports import Vocabulary
 from xpronet.model.decoding import NoNumbers
 from xpronet.model.losses import token_nats
-from xpronet.model.xpronet import XProNet
+from xpronet.model.system import System
 
 
 def write_reports(
-    model: XProNet,
+    model: System,
     vocabulary: Vocabulary,
     dataset: StudyDataset,
     *,
@@ -50,7 +50,7 @@ def write_reports(
 
 @torch.inference_mode()
 def surprise(
-    model: XProNet,
+    model: System,
     dataset: StudyDataset,
     *,
     batch_size: int,

@@ -1,6 +1,5 @@
 """XProNet: patch features and words query a shared prototype matrix, and their fusion feeds a Transformer (Fig. 3)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
@@ -8,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xpronet.common.shares import Dropout, dropout, every, total
-from xpronet.data.reports import END
+from xpronet.common.shares import Dropout, dropout
 from xpronet.encoders.backbones import WIDTH
 from xpronet.encoders.params import Backbone
-from xpronet.model.decoding import Generation, beam_search
+from xpronet.model.decoding import Step
 from xpronet.model.memory import PrototypeMemory, exact
 from xpronet.model.params import Formulation
-from xpronet.model.transformer import Decoder, Encoder, as_bias, sine_positions
+from xpronet.model.system import Output, System
+from xpronet.model.transformer import Decoder, Encoder, causal, decoder_steps, sine_positions, transposed
 from xpronet.model.visual import VisualExtractor
 
 
@@ -56,13 +55,6 @@ class ModelConfig:
             )
 
 
-class Output(NamedTuple):
-    log_probs: Tensor  # (B, T - 1, vocab_size + 1), of the token after each but the last
-    visual_responses: Tensor | None  # (B, S, d), S = V x P; None without CMPNet
-    textual_responses: Tensor | None  # (B, T - 1, d)
-    patches: Tensor | None = None  # (B, S) bool, patches of views that are there
-
-
 class Prototypes(NamedTuple):
     """The prototype matrix as a batch of studies queries it: keys and values (h, M, d/h), mask (B, M) bool."""
 
@@ -71,24 +63,16 @@ class Prototypes(NamedTuple):
     mask: Tensor
 
 
-class XProNet(nn.Module):
+class XProNet(System):
+    Config = ModelConfig
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
         d = config.d_model
         self.visual = VisualExtractor(config.backbone)
         self.patch_embedding = nn.Linear(WIDTH[config.backbone], d)  # row 8
-        if config.cmpnet:
-            count = config.n_conditions * config.n_prototypes
-            self.prototypes = nn.Parameter(
-                torch.randn(count, config.d_prototype) / config.d_prototype**0.5
-            )  # PM, row 21
-            self.prototype_projection = nn.Linear(config.d_prototype, d)  # Eq. 8
-            self.memory = PrototypeMemory(
-                d, config.heads, config.gamma, config.prototype_dropout, config.formulation
-            )  # Eq. 9-13
-            self.visual_fusion = nn.Linear(2 * d, d)  # Eq. 14
-            self.textual_fusion = nn.Linear(2 * d, d)
+        self.add_memory(config)
         sizes = {
             "width": d,
             "heads": config.heads,
@@ -105,71 +89,45 @@ class XProNet(nn.Module):
             for parameter in module.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):  # stored transposed: products of few rows, as in decoding, are faster
-                module.weight.data = module.weight.data.t().contiguous().t()
+        transposed(self)
+
+    def add_memory(self, config: ModelConfig) -> None:
+        """The prototype matrix, its query and its fusion with the two modalities."""
+        if not config.cmpnet:
+            return
+        d, count = config.d_model, config.n_conditions * config.n_prototypes
+        self.prototypes = nn.Parameter(torch.randn(count, config.d_prototype) / config.d_prototype**0.5)  # PM, row 21
+        self.prototype_projection = nn.Linear(config.d_prototype, d)  # Eq. 8
+        self.memory = PrototypeMemory(
+            d, config.heads, config.gamma, config.prototype_dropout, config.formulation
+        )  # Eq. 9-13
+        self.visual_fusion = nn.Linear(2 * d, d)  # Eq. 14
+        self.textual_fusion = nn.Linear(2 * d, d)
+
+    @property
+    def has_prototypes(self) -> bool:
+        return self.config.cmpnet
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
-        """Teacher forcing.
-
-        Args:
-            images: (B, V, 3, H, W) float32, normalised; or their patch features (B, V, P, C) of a frozen extractor.
-            tokens: (B, T) int64, 0 at the start, at the end and as padding.
-            labels: (B, K) 0/1, which prototypes each study may query; ignored without CMPNet.
-            views: (B, V) bool, which views are there; all where None.
-
-        Raises:
-            ValueError: a study without any label (row 35).
-        """
+        """Teacher forcing, as `System` has it; ValueError where a study has no label at all (row 35)."""
         prototypes = self.query_prototypes(labels)
         memory, patches, visual_responses = self.encode(images, prototypes, views)
         inputs = tokens[:, :-1]
         words, textual_responses = self.embed_words(inputs, self.positions(inputs.shape[1]), prototypes)
-        hidden = self.decoder(words, _causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d), Eq. 16
+        hidden = self.decoder(words, causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d), Eq. 16
         return Output(F.log_softmax(exact(self.head(hidden)), dim=-1), visual_responses, textual_responses, patches)
 
-    def generate(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        beam_size: int,
-        max_length: int,
-        views: Tensor | None = None,
-        watch: Callable[[Tensor], None] | None = None,
-    ) -> Generation:
-        """Reports by beam search, greedy with beam 1: the best beam of each study; `watch` as `beam_search` has it.
+    def begin(self, images: Tensor, labels: Tensor, views: Tensor | None, *, beams: int, max_length: int) -> Step:
+        prototypes = self.query_prototypes(labels)
+        memory, patches, _ = self.encode(images, prototypes, views)
+        advance = decoder_steps(self.decoder, memory, patches, beams=beams, max_length=max_length)
+        table = self.positions(max_length)
 
-        Raises:
-            ValueError: the model is in training mode, a size is below 1, or a study has no label; `NoNumbers`, which is
-                one too, where log-probabilities are none.
-        """
-        if self.training:
-            raise ValueError("generate needs a model in evaluation mode: call .eval() first")
-        if beam_size < 1 or max_length < 1:
-            raise ValueError(f"beam_size {beam_size} and max_length {max_length} must be at least 1")
-        with torch.no_grad():
-            prototypes = self.query_prototypes(labels)
-            memory, patches, _ = self.encode(images, prototypes, views)
-            caches = self.decoder.start(memory, max_length * beam_size)
-            memory_mask = as_bias(patches[:, None, None, :], memory)
-            table = self.positions(max_length)
-            itself = as_bias(torch.eye(beam_size, dtype=torch.bool, device=memory.device), memory)
-            itself = itself.expand(len(images), -1, -1)
-            past = itself[:, :, :0]  # (B, beam, n): 0 for the rows of the caches that each beam descends from
+        def step(tokens: Tensor, position: int, parents: Tensor | None) -> Tensor:
+            words, _ = self.embed_words(tokens, table[position], prototypes)
+            return F.log_softmax(exact(self.head(advance(words, parents))), dim=-1)
 
-            def step(tokens: Tensor, position: int, parents: Tensor | None) -> Tensor:
-                """(B, beam) newest tokens -> (B, beam, V) log-probabilities; each beam goes on from its parent."""
-                nonlocal past
-                if parents is not None:
-                    past = past.gather(1, parents[:, :, None].expand(-1, -1, past.shape[-1]))
-                past = torch.cat([past, itself], dim=-1)
-                words, _ = self.embed_words(tokens, table[position], prototypes)
-                hidden = self.decoder.step(words, caches, past[:, None], memory_mask)  # (B, beam, d)
-                return F.log_softmax(exact(self.head(hidden)), dim=-1)
-
-            sizes = {"beam_size": beam_size, "max_length": max_length}
-            return beam_search(step, len(images), **sizes, device=images.device, watch=watch)
+        return step
 
     def encode(self, images: Tensor, prototypes: Prototypes | None, views: Tensor | None):
         """-> memory (B, S, d), patches (B, S) bool, visual responses (B, S, d) or None; Eq. 1 and 9-15."""
@@ -178,32 +136,9 @@ class XProNet(nn.Module):
         responses = None
         if prototypes is not None:
             responses = self.memory(x, *prototypes)
-            x = self.visual_fusion(torch.cat([x, responses], dim=-1))  # Eq. 14
+            x = self.fuse(x, responses, visual=True)
         x = self.dropout(exact(x) + self.positions(x.shape[1]))
         return self.encoder(x, patches[:, None, None, :]), patches, responses  # Eq. 15
-
-    def patch_features(self, images: Tensor, views: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, V, 3, H, W) -> patch features (B, V x P, C), zero where a view is absent, and (B, V x P) bool.
-
-        What is no image, (B, V, P, C), is patch features already.
-
-        In training a view that all studies have is a batch of its own, so that batch norm's statistics are per view;
-        views that some lack share the batch of the last of those, and running statistics weigh by images (row 33).
-        "All studies" are those of all processes.
-        """
-        batch, count = images.shape[:2]
-        if views is None:
-            views = images.new_ones(batch, count, dtype=torch.bool)
-        if images.dim() == 4:
-            return images.flatten(1, 2), views.repeat_interleave(images.shape[2], dim=1)
-        images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
-        passes = _passes(present) if self.visual.training else [present]
-        parts = [int(total(own.sum())) / int(total(torch.tensor(batch))) for own in passes]
-        found = [self.visual(images[own], batches=part) for own, part in zip(passes, parts, strict=True)]  # (n, P, C)
-        features = found[0].new_zeros(count, batch, *found[0].shape[1:])  # (V, B, P, C)
-        for own, those in zip(passes, found, strict=True):
-            features[own] = those
-        return features.transpose(0, 1).flatten(1, 2), views.repeat_interleave(features.shape[2], dim=1)
 
     def query_prototypes(self, labels: Tensor) -> Prototypes | None:
         """The projected prototype matrix (Eq. 8) and which of its rows each study may query."""
@@ -223,24 +158,12 @@ class XProNet(nn.Module):
         if prototypes is None:
             return words, None
         responses = self.memory(words, *prototypes)
-        return exact(self.textual_fusion(torch.cat([words, responses], dim=-1))), responses  # Eq. 14
+        return exact(self.fuse(words, responses, visual=False)), responses
+
+    def fuse(self, x: Tensor, responses: Tensor, *, visual: bool) -> Tensor:
+        """(B, T, d) twice -> (B, T, d)."""
+        fusion = self.visual_fusion if visual else self.textual_fusion
+        return fusion(torch.cat([x, responses], dim=-1))  # Eq. 14
 
     def positions(self, length: int) -> Tensor:
         return sine_positions(length, self.config.d_model).to(self.head.weight)
-
-
-def _passes(present: Tensor) -> list[Tensor]:
-    """(V, B) bool, which views are there -> the same in parts, each a pass through the visual extractor."""
-    whole = every(present.all(dim=1))  # (V,)
-    parts = [present & (torch.arange(len(whole), device=whole.device) == view)[:, None] for view in whole.nonzero()]
-    rest = present & ~whole[:, None]
-    return [*parts[:-1], parts[-1] | rest] if parts else [rest]
-
-
-def _causal(tokens: Tensor) -> Tensor:
-    """(B, T) -> (B, 1, T, T) bool: a word sees itself, what stands before it, and no padding."""
-    length = tokens.shape[1]
-    words = tokens != END
-    words[:, 0] = True
-    lower = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-    return lower & words[:, None, None, :]

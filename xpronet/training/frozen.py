@@ -15,7 +15,7 @@ from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
 from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset, batches_of
-from xpronet.model.xpronet import XProNet
+from xpronet.model.system import System
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class FrozenDataset(StudyDataset):
 
 
 def freeze(
-    model: XProNet,
+    model: System,
     dataset: StudyDataset,
     folder: str | Path,
     *,
@@ -103,7 +103,7 @@ def _write(path, model, dataset, *, crops, batch_size, device, workers, group) -
     group.wait()
 
 
-def _key(model: XProNet, dataset: StudyDataset, crops: int, batch_size: int) -> str:
+def _key(model: System, dataset: StudyDataset, crops: int, batch_size: int) -> str:
     """SHA-256 over weights, images, crops and batches."""
     seed = dataset.seed if dataset.augment else None
     sizes = (dataset.pack.resize, dataset.pack.crop)

@@ -15,7 +15,7 @@ from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.model.losses import Losses, Objective, training_losses
-from xpronet.model.xpronet import XProNet
+from xpronet.model.system import System
 from xpronet.training.params import TrainParams
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def selection_score(scores: Scores) -> float:
     return scores["BLEU_4"] + 0.33 * scores["BLEU_1"] + 0.67 * scores["METEOR"]
 
 
-def optimiser(model: XProNet, params: TrainParams) -> torch.optim.Optimizer:
+def optimiser(model: System, params: TrainParams) -> torch.optim.Optimizer:
     """Adam or AdamW with two rates, one for the visual extractor (row 27)."""
     visual = {id(parameter) for parameter in model.visual.parameters()}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in visual]
@@ -48,14 +48,14 @@ def rate(epoch: float, params: TrainParams) -> float:
 
 
 def train(
-    model: XProNet,
+    model: System,
     dataset: StudyDataset,
     params: TrainParams,
     objective: Objective,
     *,
     frozen: StudyDataset | None = None,
-    validate: Callable[[XProNet], Scores],
-    save: Callable[[XProNet], None],
+    validate: Callable[[System], Scores],
+    save: Callable[[System], None],
     record: Callable[[list[Row], list[Row]], None] = lambda history, pace: None,
     states: States | None = None,
     seed: int,
@@ -117,7 +117,7 @@ def train(
 
 
 def step(
-    model: XProNet,
+    model: System,
     adam: torch.optim.Optimizer,
     batch: Batch,
     objective: Objective,

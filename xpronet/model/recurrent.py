@@ -1,0 +1,134 @@
+"""Captioners whose step is one of an LSTM: what Show-Tell, ATT2IN, ADAATT and TopDown have in common.
+
+A state has the axes (B, n, H): n beams or samples of each study, which share what was made of its images.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xpronet.common.shares import Dropout
+from xpronet.encoders.params import Backbone
+from xpronet.model.decoding import Step
+from xpronet.model.memory import exact
+from xpronet.model.system import Output, System
+from xpronet.model.visual import VisualExtractor
+
+State = tuple[Tensor, ...]  # each (B, n, H)
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Every size of such a network."""
+
+    vocab_size: int  # words, <unk> among them; the output has one more: id 0
+    backbone: Backbone = "resnet101"
+    width: int = 512  # of word embeddings and LSTM
+    attention: int = 512  # inside the additive attention, where there is one
+    dropout: float = 0.5
+
+    def __post_init__(self):
+        for name in ("vocab_size", "width", "attention"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
+        if self.backbone not in get_args(Backbone):
+            raise ValueError(f"backbone {self.backbone!r} must be one of {', '.join(get_args(Backbone))}")
+
+
+class Context(NamedTuple):
+    """What is made of the images once, for all steps."""
+
+    patches: Tensor  # (B, S, C) features, zero where a view is absent
+    mask: Tensor  # (B, S) bool, patches of views that are there
+    pooled: Tensor  # (B, 1, C), the mean over those
+    keys: Tensor | None = None  # (B, 1, S, A), of the attention
+
+
+class Recurrent(System):
+    """A subclass says what its images give (`read`), how a report begins (`start`) and what a word does (`step`)."""
+
+    Config = RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__()
+        self.config = config
+        self.visual = VisualExtractor(config.backbone)
+        self.word_embedding = nn.Embedding(config.vocab_size + 1, config.width)
+        self.head = nn.Linear(config.width, config.vocab_size + 1)
+        self.dropout = Dropout(config.dropout)
+
+    @abstractmethod
+    def read(self, context: Context) -> Context:
+        """The context with what this system makes of it once."""
+
+    @abstractmethod
+    def start(self, context: Context, n: int) -> State:
+        """Before the first word."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, context: Context, state: State) -> tuple[Tensor, State]:
+        """(B, n) newest tokens -> (B, n, H), of which the head makes the next word's logits, and the state after it."""
+
+    def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
+        """Teacher forcing, as `System` has it; reads no labels."""
+        context = self._context(images, views)
+        state, hidden = self.start(context, 1), []
+        for position in range(tokens.shape[1] - 1):
+            found, state = self.step(tokens[:, position : position + 1], context, state)
+            hidden.append(found)
+        return Output(self._log_probs(torch.cat(hidden, dim=1)), None, None, context.mask)
+
+    def begin(self, images: Tensor, labels: Tensor, views: Tensor | None, *, beams: int, max_length: int) -> Step:
+        context = self._context(images, views)
+        state = self.start(context, beams)
+
+        def step(tokens: Tensor, position: int, parents: Tensor | None) -> Tensor:
+            nonlocal state
+            if parents is not None:
+                state = tuple(each.gather(1, parents[:, :, None].expand_as(each)) for each in state)
+            found, state = self.step(tokens, context, state)
+            return self._log_probs(found)
+
+        return step
+
+    def zeros(self, context: Context, n: int) -> Tensor:
+        return context.pooled.new_zeros(len(context.pooled), n, self.config.width)
+
+    def _context(self, images: Tensor, views: Tensor | None) -> Context:
+        patches, mask = self.patch_features(images, views)
+        pooled = (exact(patches) * mask[:, :, None]).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
+        return self.read(Context(patches, mask, pooled))
+
+    def _log_probs(self, hidden: Tensor) -> Tensor:
+        return F.log_softmax(exact(self.head(self.dropout(hidden))), dim=-1)
+
+
+class Cell(nn.Module):
+    """An LSTM's step on axes (B, n, ·): PyTorch's cell, i, f, o by sigmoid, g by tanh, c = f c + i g, h = o tanh(c)."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.lstm = nn.LSTMCell(inputs, width)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, n, inputs), (B, n, H) twice -> h and c, each (B, n, H)."""
+        found = self.lstm(x.flatten(0, 1), (h.flatten(0, 1), c.flatten(0, 1)))
+        return tuple(each.unflatten(0, x.shape[:2]) for each in found)
+
+
+class AdditiveAttention(nn.Module):
+    """a_i = w^T tanh(keys_i + W_h h + b), softmax over the patches that are there."""
+
+    def __init__(self, width: int, hidden: int, *, bias: bool = True):
+        super().__init__()
+        self.query = nn.Linear(width, hidden, bias=bias)
+        self.score = nn.Linear(hidden, 1, bias=False)  # a constant would fall out of the softmax
+
+    def forward(self, h: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """h (B, n, H), keys (B, 1, S, A), mask (B, S) -> weights (B, n, S), rows sum to one."""
+        scores = self.score(torch.tanh(keys + self.query(h)[:, :, None])).squeeze(-1)  # (B, n, S)
+        return torch.softmax(exact(scores).masked_fill(~mask[:, None], -torch.inf), dim=-1)
