@@ -56,29 +56,31 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         "beam_size": params.decode.beam_size or card.beam_size,
         "max_length": params.decode.max_length or card.max_length,
     }
-    written = 0
+    studied = 0
     for split in ("val", "test"):
         rows = [row for row, study in enumerate(studies) if study.split == split]
         chosen = [studies[row] for row in rows]
         own = cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
         tokens = [truncate(card.vocabulary.encode(report), params.reports.max_length) for report in own]
         records = [{"id": study.id} for study in chosen]
+        written = None
         for source, path in LABELS.items():
             labels = read_labels(path, chosen) if path else np.ones((len(chosen), len(CONDITIONS)), np.float32)
             dataset = StudyDataset(
                 pack, [images[row] for row in rows], tokens=tokens, labels=labels, ids=[study.id for study in chosen]
             )
-            reports, log_probs = write_reports(model, card.vocabulary, dataset, **search, **settings)
-            nats = surprise(model, dataset, **settings)
-            for record, report, log_prob, (total, count) in zip(records, reports, log_probs, nats, strict=True):
+            if written is None or model.has_prototypes:  # others write the same whatever the labels
+                reports, log_probs = write_reports(model, card.vocabulary, dataset, **search, **settings)
+                written = list(zip(reports, log_probs, surprise(model, dataset, **settings), strict=True))
+            for record, (report, log_prob, (total, count)) in zip(records, written, strict=True):
                 record[source] = {"report": report, "log_prob": round(log_prob, 4), "own_log_prob": round(-total, 4)}
                 record["own_tokens"] = count
         if not group.first:
             continue
         with replacing(f"data/predictions/{split}.jsonl") as beside, open(beside, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
-        written += len(records)
-    return f"reports of {written:,} studies, each under {len(LABELS)} kinds of labels"
+        studied += len(records)
+    return f"reports of {studied:,} studies, each under {len(LABELS)} kinds of labels"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from xpronet.labels.conditions import ALPHABETICAL, CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.prototypes.published import read_prototypes
+from xpronet.systems.r2gencmn import R2GenCMN, R2GenCMNConfig
 
 REPORTS = ["The heart is normal. The lungs are clear.", "The heart is large. Lungs are clear.", "Heart normal in size."]
 
@@ -47,6 +48,20 @@ def files(tmp_path, published) -> tuple[Path, Path]:
     words = {word for report in REPORTS for word in clean_report(report, "iu_xray").split()}
     assert words == {"the", "heart", "is", "normal", "lungs", "are", "clear", "large", "in", "size", "."}
     return path, annotation
+
+
+def test_a_checkpoint_of_r2gencmn_becomes_one_too(files, tmp_path):
+    path, annotation = files
+    sizes = {"d_model": 16, "d_ff": 24, "heads": 4, "layers": 2, "memory": 12, "top": 3}
+    torch.manual_seed(0)
+    theirs = R2GenCMN(R2GenCMNConfig(vocab_size=12, backbone="resnet18", **sizes)).eval()
+    state = {checkpoint.published_key(key): tensor for key, tensor in theirs.state_dict().items()}
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, path)
+    line = convert(path, annotation, "mimic_cxr", tmp_path / "m", gamma=3, heads=4, min_count=1)
+    assert "a memory of 12 rows (top 3)" in line
+    model, _ = checkpoint.load(tmp_path / "m")
+    images, tokens, labels = inputs()
+    assert torch.equal(model(images, tokens, labels).log_probs, theirs(images, tokens, labels).log_probs)
 
 
 def inputs():

@@ -1,6 +1,10 @@
 """Every system of Table 1 behind the one interface: it learns, it writes what it read, and its cell is the paper's."""
 
 import itertools
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -8,9 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.test_what_the_model_reads import no_meteor
+from xpronet.app.answers import Answers
 from xpronet.data.reports import Vocabulary
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
+from xpronet.model.explain import explain
 from xpronet.model.losses import Objective, training_losses
 from xpronet.model.params import System
 from xpronet.model.system import name_of, system_class
@@ -190,6 +197,43 @@ def test_a_model_folder_says_which_system_it_is(tmp_path, name):
     with torch.no_grad():
         both = [each(images, tokens, labels, views=views).log_probs for each in (model, again)]
     assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_has_attention_is_explained(name):
+    """Teacher forcing over what was written says what the search said, and where each word looked."""
+    model = build(name).eval()
+    images, _, labels, views = studies()
+    written = model.generate(images, labels, views=views, beam_size=2, max_length=6)
+    if name == "st":
+        with pytest.raises(ValueError, match="system st has no attention"):
+            explain(model, images, written.tokens, labels, views=views)
+        return
+    for row, found in enumerate(explain(model, images, written.tokens, labels, views=views)):
+        assert found.log_probs.sum() == pytest.approx(written.log_probs[row].item(), abs=1e-4)
+        sums = found.attention.sum(axis=(1, 2, 3))
+        assert ((sums > 0) & (sums < 1) if name == "adaatt" else abs(sums - 1) < 1e-5).all()
+        assert not found.attention[:, ~views[row].numpy()].any()
+        assert (found.words is not None) == (name == "xpronet")
+
+
+@pytest.mark.parametrize("name", SYSTEMS[1:])
+def test_a_system_goes_through_the_stages_and_writes_for_new_images(made, monkeypatch, name):
+    """One parameter, and nothing else, puts another system in XProNet's place."""
+    monkeypatch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor()))
+    made.run("train", system=name)
+    made.run("generate", system=name)
+    model, card = checkpoint.load("data/model")
+    assert name_of(model) == name and not model.has_prototypes
+    records = [json.loads(line) for line in Path("data/predictions/test.jsonl").read_text().splitlines()]
+    assert {study["id"] for study in records} == set(made.ids("test"))
+    for record in records:
+        assert record["predicted"] == record["none"] == record["reference"]
+    shutil.rmtree("data/model/classifier")  # the made-up one has no thresholds
+    answers = Answers(Path("data/model"))
+    assert answers.about()["prototypes"] == 0
+    (written,) = answers.reporter.reports([made.images[records[0]["id"]]])
+    assert written.labels_from == "none" and set(written.text.split()) <= set(card.vocabulary.tokens)
 
 
 # Each cell once more, from the equations: one study, one report, one step after another.

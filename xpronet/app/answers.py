@@ -74,13 +74,13 @@ class Answers:
 
     def about(self) -> dict[str, Any]:
         """What the page needs to know of the model before it has a study."""
-        card, config = self.reporter.card, self.reporter.model.config
+        card, model = self.reporter.card, self.reporter.model
         return {
             "notice": NOTICE,
             "conditions": CONDITIONS,
             "classifier": self.reporter.classifier is not None,
-            "prototypes": config.n_conditions * config.n_prototypes if config.cmpnet else 0,
-            "gamma": config.gamma if config.cmpnet else None,
+            "prototypes": len(model.prototypes) if model.has_prototypes else 0,
+            "gamma": model.config.gamma if model.has_prototypes else None,
             "beam_size": card.beam_size,
             "max_length": card.max_length,
             "crop": card.crop,

@@ -49,7 +49,8 @@ def convert(
             f"{path} writes {model.config.vocab_size} words, but {len(vocabulary)} occur at least {min_count} times in "
             f"the train split of {annotation}: give the annotation that it was trained with, or its --min-count"
         )
-    checkpoint.reorder_conditions(model, published.order)
+    if model.has_prototypes:
+        checkpoint.reorder_conditions(model, published.order)
     card = checkpoint.ModelCard(
         vocabulary=vocabulary,
         conditions=CONDITIONS,
@@ -60,9 +61,13 @@ def convert(
     )
     checkpoint.save(out, model, card, classifier=classifier)
     config = model.config
+    if model.has_prototypes:
+        memory = f"{config.n_prototypes} prototypes per observation (gamma {gamma})"
+    else:
+        memory = f"a memory of {config.memory} rows (top {gamma}), as R2GenCMN has it"
     return (
         f"{out}: {config.backbone}, {config.layers} layers of width {config.d_model} with {heads} heads, "
-        f"{config.n_prototypes} prototypes per observation (gamma {gamma}), {len(vocabulary)} words, "
+        f"{memory}, {len(vocabulary)} words, "
         f"{f'labels by {classifier}' if classifier else 'no classifier of labels'}"
     )
 

@@ -186,7 +186,7 @@ class Reporter:
         """Which prototypes each study may query; `wanted` as `write` has it."""
         count = len(batch.positions)
         if wanted is None:
-            wanted = "predicted" if self.classifier and self.model.config.cmpnet else "none"
+            wanted = "predicted" if self.classifier and self.model.has_prototypes else "none"
         if wanted == "predicted":
             probabilities = self.probabilities(batch)
             return Labels(decide(probabilities, self.thresholds), "predicted", probabilities)
@@ -231,8 +231,8 @@ class Reporter:
 
     def _respond(self, gamma: int | None) -> None:
         """Let so many prototypes respond to a query from now on."""
-        config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
-        if config.cmpnet:
+        if self.model.has_prototypes:
+            config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
             self.model.memory.gamma = config.gamma
 
 

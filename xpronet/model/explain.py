@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from xpronet.data.reports import END, Vocabulary
-from xpronet.model.memory import exact
+from xpronet.model.memory import PrototypeMemory, exact
+from xpronet.model.recurrent import AdditiveAttention
+from xpronet.model.system import System, name_of
+from xpronet.model.transformer import Attention, DecoderLayer
 from xpronet.model.visual import STRIDE, patch_borders
-from xpronet.model.xpronet import XProNet
 
 ALTERNATIVES = 4  # words that are named beside each that was written
 END_WORD = "<end>"  # no word of a report has such brackets but `<unk>`
@@ -53,7 +55,8 @@ class Explanation:
     log_probs: np.ndarray  # (T,) float32
     alternatives: np.ndarray  # (T, A) int64, the likeliest other tokens
     alternative_log_probs: np.ndarray  # (T, A) float32
-    attention: np.ndarray  # (T, V, h, w) float32, mean over layers and heads; sums to one, 0 in absent views
+    attention: np.ndarray  # (T, V, h, w) float32, mean over layers and heads; 0 in absent views. It sums to one, but
+    # where a system may look at no patch (ADAATT): then to what is left
     views: np.ndarray  # (V,) bool, which are there
     labels: np.ndarray  # (K,) bool, whose prototypes could be asked for
     words: Selection | None = None  # of the tokens (T,); None without CMPNet
@@ -87,7 +90,7 @@ class Explanation:
 
 @torch.inference_mode()
 def explain(
-    model: XProNet,
+    model: System,
     images: Tensor,
     tokens: Tensor,
     labels: Tensor,
@@ -98,25 +101,29 @@ def explain(
     """How a model came to the reports that it wrote, an explanation per study.
 
     Args:
-        images, labels, views: what `XProNet.generate` was given.
+        images, labels, views: what `System.generate` was given.
         tokens: (B, T) int64, what it returned.
         grid: rows and columns of patches, where images are patch features of no square picture.
 
     Raises:
-        ValueError: the model is in training mode, or patch features lack their grid.
+        ValueError: the model is in training mode or has no attention, or patch features lack their grid.
     """
     if model.training:
         raise ValueError("explain needs a model in evaluation mode: call .eval() first")
     grid = grid or _grid(images)
     edge = tokens.new_full((len(tokens), 1), END)
-    with _watched(model) as (attention, selected):
+    with _watched(model) as (layers, steps, selected):
         # One step beyond the report, so that its last word is read as well.
         output = model(images, torch.cat([edge, tokens, edge], dim=1), labels, views=views)
     log_probs = output.log_probs[:, :-1]  # (B, T, vocab_size + 1)
     own = log_probs.gather(-1, tokens.unsqueeze(-1))  # (B, T, 1)
     others = log_probs.scatter(-1, tokens.unsqueeze(-1), -torch.inf)
     others, names = others.topk(min(ALTERNATIVES, log_probs.shape[-1] - 1), dim=-1)  # (B, T, A)
-    looked = torch.stack([exact(each).mean(dim=1) for each in attention]).mean(dim=0)[:, :-1]  # (B, T, S)
+    if steps:
+        layers = [torch.cat(steps, dim=1)[..., : output.patches.shape[1]]]  # without ADAATT's sentinel
+    if not layers:
+        raise ValueError(f"system {name_of(model)} has no attention: there is nothing to explain")
+    looked = torch.stack([exact(each) for each in layers]).mean(dim=0)[:, :-1]  # (B, T, S)
     looked = looked.unflatten(-1, (images.shape[1], *grid))  # (B, T, V, h, w)
     there = output.patches.unflatten(-1, (images.shape[1], *grid))  # (B, V, h, w)
     read = (tokens != END).cumprod(dim=1).bool()  # (B, T): words, which end at the first end
@@ -142,24 +149,30 @@ def explain(
 
 
 @contextmanager
-def _watched(model: XProNet) -> Iterator[tuple[list[Tensor], list[tuple[Tensor, Tensor]]]]:
-    """What one forward pass weighs: attention (B, heads, T, S) of each decoder layer, and prototypes (`select`) of the
-    patches and of the words."""
-    attention, selected = [], []
-    hooks = [
-        layer.cross_attention.register_forward_hook(
-            lambda module, given, _: attention.append(module.weights(given[0], given[1], given[3]))
-        )
-        for layer in model.decoder.layers
-    ]
-    if model.config.cmpnet:
-        hooks.append(
-            model.memory.register_forward_hook(
-                lambda module, given, _: selected.append(module.select(given[0], given[1], given[3]))
-            )
-        )
+def _watched(model: System) -> Iterator[tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]]:
+    """What one forward pass weighs.
+
+    Attention (B, T, S) of each decoder layer, mean over heads; (B, 1, S) of each step of an LSTM; and prototypes
+    (`select`) of the patches and of the words.
+    """
+    layers, steps, selected = [], [], []
+
+    def of_layer(module: Attention, given: tuple[Tensor, ...], found: Tensor) -> None:
+        layers.append(exact(module.weights(given[0], given[1], given[3])).mean(dim=1))
+
+    def of_memory(module: PrototypeMemory, given: tuple[Tensor, ...], found: Tensor) -> None:
+        selected.append(module.select(given[0], given[1], given[3]))
+
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, DecoderLayer):
+            hooks.append(module.cross_attention.register_forward_hook(of_layer))
+        elif isinstance(module, AdditiveAttention):
+            hooks.append(module.register_forward_hook(lambda module, given, found: steps.append(found)))
+        elif isinstance(module, PrototypeMemory) and model.has_prototypes:
+            hooks.append(module.register_forward_hook(of_memory))
     try:
-        yield attention, selected
+        yield layers, steps, selected
     finally:
         for hook in hooks:
             hook.remove()
