@@ -1,11 +1,13 @@
 """The training objective (§3.4, Eq. 17-20)."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from xpronet.common.shares import added, rows, total
 from xpronet.data.reports import END
@@ -72,22 +74,43 @@ def contrastive_loss(
     (w/o IMLCS). `clamp=False` lets a positive pair above its term earn a negative loss, Eq. 17 to the letter; the
     published code clamps it at 0 (row 9). No Finding counts as a common label (row 18).
     """
-    similarity = _cosine(responses)  # (B, B)
-    common = labels @ labels.T  # (B, B)
-    counts = labels.sum(dim=1)
-    total = counts[:, None] + counts[None, :]  # h_t, Eq. 18
-    different = total - 2 * common  # h_d of 0/1 labels, Eq. 18
-    ceiling = theta ** (-different / total.clamp(min=1)) if adaptive else torch.ones_like(similarity)
-    positive = ceiling - similarity
-    if clamp:
-        positive = positive.clamp(min=0)
-    negative = (similarity - alpha).clamp(min=0)
-    return torch.where(common > 0, positive, negative).sum() / len(responses) ** 2  # Eq. 17
+    similarity = _Cosines.apply(responses)  # (B, B)
+    common, counts = labels @ labels.T, labels.sum(dim=1).clamp(min=0.5)  # without labels nothing is in common
+    positive = common.clamp(max=1)  # 1 or 0
+    # Written for few passes over all pairs. h_d is h_t less twice the common labels, and h_t counts of both, Eq. 18.
+    rate = math.log(theta) if adaptive else 0.0
+    exponent = torch.addcdiv(common.new_full((), -rate), common, counts[:, None] + counts, value=2 * rate)
+    ceiling = torch.exp(exponent)  # θ^(-h_d / h_t)
+    # Ceiling less similarity of a positive pair, similarity less α of a negative one.
+    offset = torch.addcmul(common.new_full((), -alpha), positive, ceiling + alpha)
+    gap = torch.addcmul(offset, torch.rsub(positive, 1, alpha=2), similarity)
+    counted = F.relu(gap) if clamp else torch.where(positive > 0, gap, F.relu(gap))
+    return counted.sum() / len(responses) ** 2  # Eq. 17
 
 
-def _cosine(responses: Tensor) -> Tensor:
-    unit = F.normalize(responses, dim=-1)
-    return unit @ unit.T
+class _Cosines(torch.autograd.Function):
+    """Cosines of all pairs of rows, (B, D) -> (B, B), 0 where a row is, for a loss that is symmetric in each pair.
+
+    Instead of the rows their products are normalised, and so is the gradient: it is one product then, where that of
+    normalised rows by themselves would be two.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        products = x @ x.T
+        inverse = products.diagonal().clamp(min=1e-24).rsqrt()  # (B,), of the norms
+        scale = inverse[:, None] * inverse
+        cosines = products * scale
+        ctx.save_for_backward(x, cosines, inverse, scale)
+        return cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        x, cosines, inverse, scale = ctx.saved_tensors
+        weights = gradient * scale
+        weights.diagonal().sub_(torch.linalg.vecdot(gradient, cosines) * inverse.square())  # of the norms
+        return 2 * (weights @ x)
 
 
 def cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
