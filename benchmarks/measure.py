@@ -1,5 +1,6 @@
-"""How a benchmark compares two sides: in one process, taking turns, by the fastest time of each."""
+"""How a benchmark compares two sides: in one process, taking turns, by the lower quartile of each."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ from collections.abc import Callable
 def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeats: int) -> tuple[float, float]:
     """Seconds of each side; both warm up once, and turns follow each other so that noise hits both.
 
-    The fastest of its times: what other programs on the machine add to one is never negative.
+    The lower quartile of its times: other programs on the machine only ever add to one.
     """
     ours(), limit()
     times = {ours: [], limit: []}
@@ -16,7 +17,7 @@ def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeat
             started = time.perf_counter()
             side()
             seconds.append(time.perf_counter() - started)
-    return min(times[ours]), min(times[limit])
+    return tuple(statistics.quantiles(times[side], method="inclusive")[0] for side in (ours, limit))
 
 
 def at_most(name: str, ours: float, limit: float, must: float, unit: str = "s") -> dict:
