@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, T, d), mask broadcastable to (B, h, T, S), True (or 0, see `as_bias`) where x may look -> (B, T, d)."""
-        if shared() and self.training and self.dropout:  # PyTorch draws for the studies of this process only
+        if shared() and self.training and self.dropout:  # PyTorch draws for the studies at hand only
             attended = dropout(self.weights(x, keys, mask), self.dropout, True) @ values
         else:
             attended = F.scaled_dot_product_attention(
