@@ -20,4 +20,4 @@ def rows() -> list[dict]:
     def product() -> None:
         (responses @ other).backward(upstream)
 
-    return [at_most(f"contrastive loss, B = {BATCH}", *alternate(loss, product, repeats=200), 6)]
+    return [at_most(f"contrastive loss, B = {BATCH}", *alternate(loss, product, repeats=500), 1.5)]

@@ -1,4 +1,4 @@
-"""How a benchmark compares two sides: in one process, taking turns, by medians."""
+"""How a benchmark compares two sides: in one process, taking turns, by the lower quartile of each."""
 
 import statistics
 import time
@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 
 def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeats: int) -> tuple[float, float]:
-    """Median seconds of each side; both warm up once, and turns follow each other so that noise hits both."""
+    """Seconds of each side; both warm up once, and turns follow each other so that noise hits both.
+
+    The lower quartile of its times: other programs on the machine only ever add to one.
+    """
     ours(), limit()
     times = {ours: [], limit: []}
     for _ in range(repeats):
@@ -14,7 +17,7 @@ def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeat
             started = time.perf_counter()
             side()
             seconds.append(time.perf_counter() - started)
-    return statistics.median(times[ours]), statistics.median(times[limit])
+    return tuple(statistics.quantiles(times[side], method="inclusive")[0] for side in (ours, limit))
 
 
 def at_most(name: str, ours: float, limit: float, must: float, unit: str = "s") -> dict:

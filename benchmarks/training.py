@@ -24,6 +24,7 @@ from xpronet.training.params import TrainParams
 PARAMS = {
     "epochs": 1,
     "batch_size": BATCH,
+    "accumulate": 1,
     "lr_visual": 1e-4,
     "lr": 1e-4,
     "optimiser": "adam",

@@ -63,10 +63,10 @@ EQUATIONS = [
     Line(14, "fusion, of patches and of words", "xpronet/model/xpronet.py", "return fusion(torch.cat("),
     Line(15, "encoder", "xpronet/model/xpronet.py", "return self.encoder("),
     Line(16, "decoder", "xpronet/model/xpronet.py", "hidden = self.decoder(words,"),
-    Line(17, "multi-label contrastive loss", "xpronet/model/losses.py", "torch.where(common > 0, positive, negative)"),
-    Line(18, "labels of a pair, h_t", "xpronet/model/losses.py", "total = counts[:, None]"),
-    Line(18, "labels that differ, h_d", "xpronet/model/losses.py", "different = total"),
-    Line(19, "cross-entropy", "xpronet/model/losses.py", "nats.sum() / total(counted.sum())"),
+    Line(17, "multi-label contrastive loss", "xpronet/model/losses.py", "gap = torch.addcmul("),
+    Line(18, "labels of a pair, h_t", "xpronet/model/losses.py", "of_both = counts[:, None]"),
+    Line(18, "labels that differ, h_d", "xpronet/model/losses.py", "exponent = torch.addcdiv("),
+    Line(19, "cross-entropy", "xpronet/model/losses.py", "added(nats.sum() / "),
     Line(20, "the objective", "xpronet/model/losses.py", "whole = ce + "),
 ]
 

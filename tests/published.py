@@ -23,6 +23,7 @@ OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1
 RECIPE = TrainParams(
     epochs=30,
     batch_size=16,
+    accumulate=1,
     lr_visual=1e-3,
     lr=2e-3,
     optimiser="adam",

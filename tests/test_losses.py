@@ -37,6 +37,19 @@ def test_clamp_is_row_9():
     assert unclamped == pytest.approx(2 * (ceiling - 1) / 4, abs=1e-6)
 
 
+@pytest.mark.parametrize("clamp", [True, False])
+def test_the_gradient_is_that_of_finite_differences(clamp):
+    """It is written by hand; a study without any response has none but what others draw it by."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(2, (6, 4), generator=generator).double()
+    responses = torch.randn(6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    options = {"theta": 1.5, "alpha": 0.1, "clamp": clamp}
+    assert torch.autograd.gradcheck(lambda x: contrastive_loss(x, labels, **options), responses)
+    nothing = torch.zeros(3, 5, requires_grad=True)
+    contrastive_loss(nothing, labels[:3].float(), **options).backward()
+    assert torch.equal(nothing.grad, torch.zeros(3, 5))
+
+
 def test_cross_entropy_counts_words_and_one_end():
     targets = torch.tensor([[2, 1, 0, 0], [1, 1, 1, 1]])
     log_probs = torch.log_softmax(torch.zeros(2, 4, 3), dim=-1)

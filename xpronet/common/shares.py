@@ -1,11 +1,12 @@
-"""A batch that several processes share: what depends on all of its studies, wherever they are computed.
+"""A batch that several processes share, or one in parts: what depends on all of its studies, wherever or whenever.
 
-Each process computes the studies of its share, and everything here makes their gradients add up to that of the batch in
-one process. Alone, and outside a `Share`, each function is the plain one.
+Each process computes the studies of its share, at once or in parts, and everything here makes their gradients add up to
+that of the batch in one process. Alone, and outside a `Share`, each function is the plain one.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -31,19 +32,34 @@ class Share:
         """As even as can be; of a batch smaller than the group some are empty."""
         return cls(size * group.rank // group.size, size * (group.rank + 1) // group.size, size, group)
 
+    def parts(self, count: int) -> list["Share"]:
+        """Its rows in `count` parts as even as can be, or in fewer, so that no process has an empty one."""
+        count = max(1, min(count, self.size // self.group.size))
+        borders = [self.start + (self.stop - self.start) * part // count for part in range(count + 1)]
+        return [Share(*rows, self.size, self.group) for rows in pairwise(borders)]
+
     def __enter__(self) -> "Share":
-        if self.group.size > 1:
+        if self._partial:
             _entered.append(self)
         return self
 
     def __exit__(self, *error) -> None:
-        if self.group.size > 1:
+        if self._partial:
             _entered.remove(self)
+
+    @property
+    def _partial(self) -> bool:
+        return self.group.size > 1 or self.stop - self.start < self.size
 
 
 def shared() -> bool:
-    """Whether the batch is one that several processes share."""
+    """Whether the studies at hand are but a part of a batch."""
     return bool(_entered)
+
+
+def studies(count: int) -> int:
+    """How many the batch has, of which `count` are at hand."""
+    return _entered[-1].size if _entered else count
 
 
 def total(x: Tensor) -> Tensor:
@@ -61,19 +77,23 @@ def added(x: Tensor) -> Tensor:
     return x + (total(x) - x.detach()) if _entered else x
 
 
-def rows(x: Tensor) -> Tensor:
-    """(b, ...) of this share -> (B, ...) of the batch, with the gradient of this share's rows."""
+def rows(x: Tensor, whole: Tensor | None = None) -> Tensor:
+    """(b, ...) of this share -> (B, ...) of the batch, with the gradient of this share's rows.
+
+    Rows of other parts are those of `whole` (B, ...); without it 0, so that the results of all parts add up to it.
+    """
     if not _entered:
         return x
     share = _entered[-1]
-    whole = x.new_zeros(share.size, *x.shape[1:])
-    whole[share.start : share.stop] = x.detach()
-    whole = share.group.add(whole)
+    if whole is None:
+        whole = x.new_zeros(share.size, *x.shape[1:])
+        whole[share.start : share.stop] = x.detach()
+        whole = share.group.add(whole)
     return torch.cat([whole[: share.start], x, whole[share.stop :]])
 
 
 def dropout(x: Tensor, p: float, training: bool, *, dim: int = 0) -> Tensor:
-    """Dropout whose draws belong to places in the batch: each process draws for all studies, which lie along `dim`."""
+    """Dropout whose draws belong to places in the batch: each part draws for all studies, which lie along `dim`."""
     if not (_entered and training and p):
         return F.dropout(x, p, training)
     share = _entered[-1]

@@ -47,7 +47,10 @@ class Batch:
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     def first(self, studies: int) -> "Batch":
-        return Batch(**{name: tensor[:studies] for name, tensor in vars(self).items()})
+        return self.part(0, studies)
+
+    def part(self, start: int, stop: int) -> "Batch":
+        return Batch(**{name: tensor[start:stop] for name, tensor in vars(self).items()})
 
     def widened(self, views: int, length: int) -> "Batch":
         """Padded to as many views and tokens."""

@@ -1,11 +1,13 @@
 """The training objective (§3.4, Eq. 17-20)."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from xpronet.common.shares import added, rows, total
 from xpronet.data.reports import END
@@ -35,25 +37,62 @@ class Losses(NamedTuple):
     textual_contrastive: Tensor
 
 
-def training_losses(output: Output, tokens: Tensor, labels: Tensor, *, objective: Objective) -> Losses:
+class Together(NamedTuple):
+    """What the losses of a study need of its whole batch; without gradients."""
+
+    words: Tensor | None  # (), what Eq. 19 is the mean over; None: those at hand, in all processes
+    labels: Tensor  # (B, K)
+    visual: Tensor | None  # (B, d), σ of Eq. 17; None without CMPNet, and as above
+    textual: Tensor | None
+
+
+def training_losses(
+    output: Output, tokens: Tensor, labels: Tensor, *, objective: Objective, together: Together | None = None
+) -> Losses:
     """Eq. 17-20 for one batch of tokens (B, T) and labels (B, K).
 
     σ is the mean over the patches that are there, and over all tokens with padding; in the paper's formulation over the
     words (row 11), and positive pairs are not clamped (row 9). Without CMPNet only Eq. 19 is left. Of a batch that
     processes share, the losses are those of all of it, and the gradient is this process's part.
+
+    Args:
+        together: of a batch in parts, of which this is one: the sum of what `seen_together` gives for each. Then the
+            cross-entropy is this part's addend.
     """
-    ce = cross_entropy(output.log_probs, tokens[:, 1:])
-    if output.visual_responses is None:
+    visual, textual = _means(output, tokens, objective)
+    together = together or Together(None, rows(labels), None, None)
+    ce = cross_entropy(output.log_probs, tokens[:, 1:], together.words)
+    if visual is None:
         return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
-    official = objective.formulation == "official"
-    terms = {"theta": objective.theta, "alpha": objective.alpha, "adaptive": objective.imlcs, "clamp": official}
-    words = torch.ones_like(tokens[:, :-1]) if official else tokens[:, :-1] != END
-    visual = mean_response(output.visual_responses, output.patches)  # (B, d)
-    textual = mean_response(output.textual_responses, words)
-    labels = rows(labels)
-    visual_loss, textual_loss = (contrastive_loss(rows(mean), labels, **terms) for mean in (visual, textual))
+    terms = {
+        "theta": objective.theta,
+        "alpha": objective.alpha,
+        "adaptive": objective.imlcs,
+        "clamp": objective.formulation == "official",
+    }
+    visual_loss, textual_loss = (
+        contrastive_loss(rows(own, whole), together.labels, **terms)
+        for own, whole in ((visual, together.visual), (textual, together.textual))
+    )
     whole = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
     return Losses(whole, ce, visual_loss, textual_loss)
+
+
+@torch.no_grad()
+def seen_together(output: Output, tokens: Tensor, labels: Tensor, *, objective: Objective) -> Together:
+    """That of a batch; of one in parts the addend of this part."""
+    words = total(_counted(tokens[:, 1:]).sum())
+    means = _means(output, tokens, objective)
+    return Together(words, rows(labels), *(None if mean is None else rows(mean) for mean in means))
+
+
+def _means(output: Output, tokens: Tensor, objective: Objective) -> tuple[Tensor | None, Tensor | None]:
+    """σ of visual and of textual responses, each (B, d), or None without CMPNet."""
+    if output.visual_responses is None:
+        return None, None
+    official = objective.formulation == "official"
+    words = torch.ones_like(tokens[:, :-1]) if official else tokens[:, :-1] != END
+    return mean_response(output.visual_responses, output.patches), mean_response(output.textual_responses, words)
 
 
 def mean_response(responses: Tensor, mask: Tensor) -> Tensor:
@@ -72,35 +111,62 @@ def contrastive_loss(
     (w/o IMLCS). `clamp=False` lets a positive pair above its term earn a negative loss, Eq. 17 to the letter; the
     published code clamps it at 0 (row 9). No Finding counts as a common label (row 18).
     """
-    similarity = _cosine(responses)  # (B, B)
-    common = labels @ labels.T  # (B, B)
-    counts = labels.sum(dim=1)
-    total = counts[:, None] + counts[None, :]  # h_t, Eq. 18
-    different = total - 2 * common  # h_d of 0/1 labels, Eq. 18
-    ceiling = theta ** (-different / total.clamp(min=1)) if adaptive else torch.ones_like(similarity)
-    positive = ceiling - similarity
-    if clamp:
-        positive = positive.clamp(min=0)
-    negative = (similarity - alpha).clamp(min=0)
-    return torch.where(common > 0, positive, negative).sum() / len(responses) ** 2  # Eq. 17
+    similarity = _Cosines.apply(responses)  # (B, B)
+    common, counts = labels @ labels.T, labels.sum(dim=1).clamp(min=0.5)  # without labels nothing is in common
+    positive = common.clamp(max=1)  # 1 or 0
+    of_both = counts[:, None] + counts  # h_t, Eq. 18; h_d is it less twice the common labels
+    # Written for few passes over all pairs.
+    rate = math.log(theta) if adaptive else 0.0
+    exponent = torch.addcdiv(common.new_full((), -rate), common, of_both, value=2 * rate)  # Eq. 18
+    ceiling = torch.exp(exponent)  # θ^(-h_d / h_t)
+    # Ceiling less similarity of a positive pair, similarity less α of a negative one.
+    offset = torch.addcmul(common.new_full((), -alpha), positive, ceiling + alpha)
+    gap = torch.addcmul(offset, torch.rsub(positive, 1, alpha=2), similarity)  # Eq. 17
+    counted = F.relu(gap) if clamp else torch.where(positive > 0, gap, F.relu(gap))
+    return counted.sum() / len(responses) ** 2  # Eq. 17
 
 
-def _cosine(responses: Tensor) -> Tensor:
-    unit = F.normalize(responses, dim=-1)
-    return unit @ unit.T
+class _Cosines(torch.autograd.Function):
+    """Cosines of all pairs of rows, (B, D) -> (B, B), 0 where a row is, for a loss that is symmetric in each pair.
+
+    Instead of the rows their products are normalised, and so is the gradient: it is one product then, where that of
+    normalised rows by themselves would be two.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        products = x @ x.T
+        inverse = products.diagonal().clamp(min=1e-24).rsqrt()  # (B,), of the norms
+        scale = inverse[:, None] * inverse
+        cosines = products * scale
+        ctx.save_for_backward(x, cosines, inverse, scale)
+        return cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        x, cosines, inverse, scale = ctx.saved_tensors
+        weights = gradient * scale
+        weights.diagonal().sub_(torch.linalg.vecdot(gradient, cosines) * inverse.square())  # of the norms
+        return 2 * (weights @ x)
 
 
-def cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
-    """Eq. 19 over the tokens of the batch (row 13): (B, T, V) log-probabilities, (B, T) ids -> scalar."""
+def cross_entropy(log_probs: Tensor, targets: Tensor, words: Tensor | None = None) -> Tensor:
+    """Eq. 19 over the tokens of the batch (row 13): (B, T, V) log-probabilities, (B, T) ids -> scalar.
+
+    `words`: how many targets count in the whole batch, of which this is a part: then its addend.
+    """
     nats, counted = token_nats(log_probs, targets)
-    return added(nats.sum() / total(counted.sum()))  # Eq. 19
+    return added(nats.sum() / (total(counted.sum()) if words is None else words))  # Eq. 19
 
 
 def token_nats(log_probs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Negative log-probability of each target, 0 where it does not count, and whether it counts: (B, T), (B, T).
-
-    Words count, and the first 0 after them, the end; padding, id 0 too, does not.
-    """
-    words = targets != END
-    counted = words | (F.pad(words, (1, 0), value=True)[:, :-1] & ~words)
+    """Negative log-probability of each target, 0 where it does not count, and whether it counts: (B, T), (B, T)."""
+    counted = _counted(targets)
     return F.nll_loss(log_probs.transpose(1, 2), targets, reduction="none") * counted, counted
+
+
+def _counted(targets: Tensor) -> Tensor:
+    """Words count, and the first 0 after them, the end; padding, id 0 too, does not: (B, T) ids -> (B, T) bool."""
+    words = targets != END
+    return words | (F.pad(words, (1, 0), value=True)[:, :-1] & ~words)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from xpronet.common.shares import every, total
+from xpronet.common.shares import every, studies, total
 from xpronet.model import params
 from xpronet.model.decoding import Generation, Step, beam_search
 from xpronet.model.visual import VisualExtractor
@@ -79,7 +79,7 @@ class System(nn.Module):
 
         In training a view that all studies have is a batch of its own, so that batch norm's statistics are per view;
         views that some lack share the batch of the last of those, and running statistics weigh by images (row 33).
-        "All studies" are those of all processes.
+        "All studies" are those of all processes; of a batch in parts each part has statistics of its own.
         """
         batch, count = images.shape[:2]
         if views is None:
@@ -88,7 +88,7 @@ class System(nn.Module):
             return images.flatten(1, 2), views.repeat_interleave(images.shape[2], dim=1)
         images, present = images.transpose(0, 1), views.T  # (V, B, 3, H, W), (V, B)
         passes = _passes(present) if self.visual.training else [present]
-        parts = [int(total(own.sum())) / int(total(torch.tensor(batch))) for own in passes]
+        parts = [int(total(own.sum())) / studies(batch) for own in passes]
         found = [self.visual(images[own], batches=part) for own, part in zip(passes, parts, strict=True)]  # (n, P, C)
         features = found[0].new_zeros(count, batch, *found[0].shape[1:])  # (V, B, P, C)
         for own, those in zip(passes, found, strict=True):

@@ -46,15 +46,24 @@ class Attention(nn.Module):
         """(B, S, d) -> keys and values, each (B, h, S, d/h)."""
         return self.split(self.key(memory)), self.split(self.value(memory))
 
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Weight (3 d, d) and bias (3 d,) of query, key and value as one linear, stored transposed as they are."""
+        parts = self.query, self.key, self.value
+        return torch.cat([part.weight.t() for part in parts], dim=1).t(), torch.cat([part.bias for part in parts])
+
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, T, d), mask broadcastable to (B, h, T, S), True (or 0, see `as_bias`) where x may look -> (B, T, d)."""
-        if shared() and self.training and self.dropout:  # PyTorch draws for the studies of this process only
+        if shared() and self.training and self.dropout:  # PyTorch draws for the studies at hand only
             attended = dropout(self.weights(x, keys, mask), self.dropout, True) @ values
         else:
             attended = F.scaled_dot_product_attention(
                 self.split(self.query(x)), keys, values, attn_mask=mask, dropout_p=self.dropout * self.training
             )  # (B, h, T, d/h)
-        return self.out(attended.transpose(1, 2).flatten(2))  # (B, T, d)
+        return self.merge(attended)
+
+    def merge(self, attended: Tensor) -> Tensor:
+        """What the heads have found, (B, h, T, d/h) -> (B, T, d)."""
+        return self.out(attended.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """What `forward` weighs values with, which it never holds: (B, h, T, S), rows sum to one."""
@@ -99,6 +108,7 @@ class LayerCache:
     values: Tensor
     memory_keys: Tensor  # (B, h, S, d/h), of the encoder's output: once per study
     memory_values: Tensor
+    joined: tuple[Tensor, Tensor]  # of self-attention: of few rows one product is faster than three, to the same bits
 
 
 class DecoderLayer(nn.Module):
@@ -123,8 +133,10 @@ class DecoderLayer(nn.Module):
         new = slice(count - x.shape[1], count)
 
         def attend(x: Tensor) -> Tensor:
-            cache.keys[:, :, new], cache.values[:, :, new] = self.attention.project(x)
-            return self.attention(x, cache.keys[:, :, :count], cache.values[:, :, :count], past)
+            queries, keys, values = map(self.attention.split, F.linear(x, *cache.joined).chunk(3, dim=-1))
+            cache.keys[:, :, new], cache.values[:, :, new] = keys, values
+            known = cache.keys[:, :, :count], cache.values[:, :, :count]
+            return self.attention.merge(F.scaled_dot_product_attention(queries, *known, attn_mask=past))
 
         return self._rest(self.branch(0, x, attend), cache.memory_keys, cache.memory_values, memory_mask)
 
@@ -171,7 +183,8 @@ class Decoder(nn.Module):
         for layer in self.layers:
             keys, values = layer.cross_attention.project(memory)
             room = (*keys.shape[:2], rows, keys.shape[-1])
-            caches.append(LayerCache(keys.new_empty(room), keys.new_empty(room), keys, values))
+            own = keys.new_empty(room), keys.new_empty(room)
+            caches.append(LayerCache(*own, keys, values, layer.attention.joined()))
         return caches
 
     def step(self, x: Tensor, caches: list[LayerCache], past: Tensor, memory_mask: Tensor | None) -> Tensor:

@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 
-from xpronet.common.course import Course, Row, holding
+from xpronet.common.course import Course, Row, holding, random_states, set_random_states
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
@@ -14,7 +15,7 @@ from xpronet.common.shares import Share, add_gradients, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
-from xpronet.model.losses import Losses, Objective, training_losses
+from xpronet.model.losses import Losses, Objective, Together, seen_together, training_losses
 from xpronet.model.system import System
 from xpronet.training.params import TrainParams
 
@@ -124,6 +125,7 @@ def step(
     precision: Precision,
     clip_norm: float | None = None,
     share: Share | None = None,
+    accumulate: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of Eq. 20 -> the losses before it in the order of `Losses` (4,), and the gradient's norm, on the CPU.
 
@@ -131,14 +133,15 @@ def step(
 
     Args:
         share: which part of a batch `batch` is; None: the whole. Losses and the step are those of all of it.
+        accumulate: in how many parts to compute it, one after the other.
     """
     share = share or Share.of(ALONE, len(batch.labels))
-    with share:
-        with autocast(batch.labels.device, precision):
-            output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
-        losses = training_losses(output, batch.tokens, batch.labels, objective=objective)
-        adam.zero_grad()
-        losses.total.backward()
+    adam.zero_grad()
+    parts = share.parts(accumulate)
+    if len(parts) == 1:
+        losses = _backward(model, batch, share, objective, precision)
+    else:
+        losses = _in_parts(model, batch, parts, objective, precision)
     add_gradients(model.parameters(), share.group)
     norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
     if clip_norm is not None:
@@ -147,6 +150,51 @@ def step(
     if found.isfinite().all():
         adam.step()
     return found[:-1], found[-1]
+
+
+def _backward(model, batch, share, objective, precision, together: Together | None = None) -> Losses:
+    """Losses of a batch or part, and their gradients added to what is there."""
+    with share:
+        with autocast(batch.labels.device, precision):
+            output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
+        losses = training_losses(output, batch.tokens, batch.labels, objective=objective, together=together)
+        losses.total.backward()
+    return Losses(*(each.detach() for each in losses))
+
+
+def _in_parts(model, batch, shares, objective, precision) -> Losses:
+    """The same in the memory of a part, to the same result: what the parts must know of each other is computed first.
+
+    That costs a second forward pass. Each pass of each part draws the whole batch's random numbers, and uses its own.
+    """
+    device, first = batch.labels.device, shares[0].start
+    parts = [batch.part(share.start - first, share.stop - first) for share in shares]
+    drawn, buffers, seen = random_states(device), statistics(model), []
+    for share, part in zip(shares, parts, strict=True):
+        set_random_states(drawn, device)
+        with share, torch.no_grad():
+            with autocast(device, precision):
+                output = model(part.images, part.tokens, part.labels, views=part.views)
+            seen.append(seen_together(output, part.tokens, part.labels, objective=objective))
+    restore(model, buffers)
+    together = Together(*(None if each[0] is None else sum(each) for each in zip(*seen, strict=True)))
+    addends = []
+    for share, part in zip(shares, parts, strict=True):
+        set_random_states(drawn, device)
+        losses = _backward(model, part, share, objective, precision, together)
+        addends.append(losses.cross_entropy)
+    whole = losses.total - losses.cross_entropy + sum(addends)
+    return losses._replace(total=whole, cross_entropy=sum(addends))
+
+
+def statistics(model: nn.Module) -> list[torch.Tensor]:
+    """Copies of its buffers: the statistics of batch norm."""
+    return [each.clone() for each in model.buffers()]
+
+
+def restore(model: nn.Module, buffers: list[torch.Tensor]) -> None:
+    for buffer, before in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
 
 
 def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
@@ -164,10 +212,17 @@ def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
     )
     model.train()
     for batch in course.batches(batches, what=what):
-        buffers = [each.clone() for each in model.buffers()] if params.nonfinite == "skip" else []
+        buffers = statistics(model) if params.nonfinite == "skip" else []
         with memory_for(what, advice):
             losses, norm = step(
-                model, adam, batch.to(course.device), objective, params.precision, params.clip_norm, course.share
+                model,
+                adam,
+                batch.to(course.device),
+                objective,
+                params.precision,
+                params.clip_norm,
+                course.share,
+                params.accumulate,
             )
         if not (losses.isfinite().all() and norm.isfinite()):
             if params.nonfinite == "stop":
@@ -175,8 +230,7 @@ def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
                 line = f"{what}: the {culprit} is not a number any more; lower train.lr or train.lr_visual"
                 raise course.unusable(batch, batches.dataset, line)
             schedule.step()
-            for buffer, before in zip(model.buffers(), buffers, strict=True):  # the statistics of batch norm
-                buffer.copy_(before)
+            restore(model, buffers)
             sums["skipped"] += 1
             continue
         schedule.step()

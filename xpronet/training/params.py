@@ -40,6 +40,8 @@ class TrainParams(Strict):
     """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
     """Studies per step."""
+    accumulate: Count
+    """Parts that a step computes its batch in, one after the other: less memory and more time, the same result."""
     lr_visual: Rate
     """Rate of the visual extractor."""
     lr: Rate

@@ -1,0 +1,78 @@
+"""A batch in parts trains what the batch trains: else whoever lacks memory has another model."""
+
+import copy
+
+import pytest
+import torch
+
+from xpronet.common.processes import Group
+from xpronet.common.shares import Share
+from xpronet.data.dataset import Batch
+from xpronet.model.losses import Objective
+from xpronet.model.xpronet import ModelConfig, XProNet
+from xpronet.training.loop import step
+
+SIZES = {"backbone": "resnet18", "d_model": 16, "d_ff": 16, "heads": 2, "layers": 1, "n_prototypes": 3, "gamma": 3}
+OBJECTIVE = {"theta": 1.5, "alpha": 0.1, "lambda_visual": 1.0, "delta_textual": 0.5}
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """Five studies with reports of unequal lengths, one of them with one view."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(1, 9, (5, 8), generator=generator) * (torch.arange(8) < torch.tensor([[8, 3, 6, 2, 7]]).T)
+    tokens[:, 0] = 0
+    views = torch.ones(5, 2, dtype=torch.bool)
+    views[3, 1] = False
+    pixels = torch.randint(256, (5, 2, 64, 64), dtype=torch.uint8, generator=generator)
+    labels = (torch.rand(5, 14, generator=generator) < 0.3).float()
+    labels[:, 0] = 1
+    labels[1, 0], labels[1, 13] = 0, 1
+    return Batch(pixels, views, tokens, labels, torch.arange(5))
+
+
+def model(**options) -> XProNet:
+    torch.manual_seed(0)
+    return XProNet(ModelConfig(vocab_size=8, d_prototype=8, **SIZES, **options)).train()
+
+
+def stepped(network: XProNet, batch: Batch, *, frozen: bool, formulation: str = "official", **options):
+    network = copy.deepcopy(network)
+    network.visual.freeze(frozen)
+    torch.manual_seed(7)  # of dropout, which is on everywhere
+    sgd = torch.optim.SGD(network.parameters(), lr=1.0)
+    losses, norm = step(network, sgd, batch, Objective(**OBJECTIVE, formulation=formulation), "float32", **options)
+    return losses, norm, network.state_dict(), torch.rand(())
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5, 9])
+@pytest.mark.parametrize("options", [{}, {"formulation": "paper"}, {"cmpnet": False}])
+def test_a_batch_in_parts_takes_the_same_step(batch, parts, options):
+    """Losses, weights and what is drawn afterwards, with every dropout, and words and pairs of the whole batch."""
+    network, formulation = model(**options), options.get("formulation", "official")
+    expected = stepped(network, batch, frozen=True, formulation=formulation)
+    found = stepped(network, batch, frozen=True, formulation=formulation, accumulate=parts)
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-5)
+    for name, tensor in found[2].items():
+        torch.testing.assert_close(tensor, expected[2][name], rtol=0, atol=1e-5, msg=name)
+    assert found[3] == expected[3]
+
+
+def test_running_statistics_move_as_by_one_batch(batch):
+    """Those of parts are their own, but parts of one batch do not count as batches."""
+    network = model()
+    once = stepped(network, batch, frozen=False)[2]
+    parted = stepped(network, batch, frozen=False, accumulate=2)[2]
+    start = network.state_dict()
+    name = "visual.layers.1.running_mean"
+    moved, expected = (state[name] - start[name] for state in (parted, once))
+    torch.testing.assert_close(moved, expected, rtol=0.1, atol=0.1 * expected.abs().max().item())
+    assert torch.nn.functional.cosine_similarity(moved, expected, dim=0) > 0.95
+
+
+def test_parts_are_even_and_none_is_empty():
+    assert [(part.start, part.stop) for part in Share.of(Group(), 5).parts(2)] == [(0, 2), (2, 5)]
+    assert len(Share.of(Group(), 3).parts(8)) == 3
+    two = [Share.of(Group(rank, 2), 5).parts(8) for rank in range(2)]
+    assert [[(part.start, part.stop) for part in parts] for parts in two] == [[(0, 1), (1, 2)], [(2, 3), (3, 5)]]
