@@ -15,6 +15,7 @@ from xpronet.common.devices import choose
 from xpronet.common.files import json_lines, read_text, replacing, write_json
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
 from xpronet.common.resumable import read_array
+from xpronet.common.threads import take
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
@@ -37,6 +38,7 @@ class Params(Strict):
 
 def main() -> str:
     params = read(Params)
+    take(params.runtime.threads)
     studies = read_annotation("data/prepared/annotation.json")
     train, val, test = (of_split(studies, split) for split in ("train", "val", "test"))
     own = {split: read_labels("data/labels.csv", chosen) for split, chosen in (("train", train), ("test", test))}
