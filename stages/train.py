@@ -3,6 +3,7 @@
 import csv
 import logging
 from contextlib import nullcontext
+from dataclasses import asdict
 
 import torch
 
@@ -27,21 +28,19 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
 from xpronet.model.losses import Objective
-from xpronet.model.params import ModelParams
 from xpronet.model.writing import write_reports
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
-from xpronet.training.params import Symbols, TrainParams
+from xpronet.training.params import FRESH, Training
+from xpronet.training.start import check_conditions, take_over
 
 logger = logging.getLogger(__name__)
 
 
-class Params(Symbols):
+class Params(Training):
     seed: Seed
     reports: ReportParams
-    model: ModelParams
-    train: TrainParams
     runtime: RuntimeParams
 
 
@@ -93,7 +92,10 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             f"{wanted[1]}: `dvc repro -f prototypes` makes it again"
         )
     prototypes = weights["prototypes"]  # (K, N^p, D)
-    model = build(params, len(vocabulary), prototypes)
+    if params.train.start == FRESH:
+        model = build(params, len(vocabulary), prototypes)
+    else:
+        model = go_on(params, vocabulary, prototypes)
     card = checkpoint.ModelCard(
         vocabulary=vocabulary,
         conditions=CONDITIONS,
@@ -165,6 +167,25 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 
 
+def go_on(params: Params, vocabulary: Vocabulary, prototypes: torch.Tensor) -> XProNet:
+    """The model of `train.start`, for this run's words, with its prototypes or with these."""
+    start, card = checkpoint.load(params.train.start)
+    params.check_start(asdict(start.config))
+    if params.cmpnet:
+        check_conditions(card, params.train.start)
+        trained = start.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))  # (K, N^p, D)
+        if params.train.start_prototypes == "folder":
+            prototypes = trained
+        elif prototypes.shape[2] != trained.shape[2]:
+            raise ValueError(
+                f"train.start = {params.train.start!r}: its prototypes are {trained.shape[2]} wide, this run's own "
+                f"{prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
+            )
+    model = build(params, len(vocabulary), prototypes)
+    take_over(model, vocabulary, start, card.vocabulary, where=params.train.start)
+    return model
+
+
 def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
     sizes = params.model.model_dump(exclude={"visual_weights"})
     config = ModelConfig(
@@ -178,11 +199,9 @@ def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> XProNet:
         **sizes,
     )
     model = XProNet(config)
+    weights = params.model.visual_weights if params.train.start == FRESH else "random"
     start = start_weights(
-        config.backbone,
-        params.model.visual_weights,
-        key="model.visual_weights",
-        classifier="data/classifier/weights.safetensors",
+        config.backbone, weights, key="model.visual_weights", classifier="data/classifier/weights.safetensors"
     )
     if start is not None:
         model.visual.load_resnet(start)

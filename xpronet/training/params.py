@@ -1,11 +1,17 @@
 """What training reads: the paper's symbols, and group `train` (row 27 of docs/paper-and-code.md)."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Rate, Strict
-from xpronet.model.params import Formulation
+from xpronet.common.params import Count, NotNegative, Number, PathName, Positive, Precision, Rate, Strict
+from xpronet.model.params import Formulation, ModelParams
+
+FRESH = "xpronet/model/xpronet.py"  # the code that draws weights
+TRAINED = "data/model"  # what stage train writes
+SIZES = ("backbone", "d_model", "d_ff", "heads", "layers")  # of group model, that a trained model's weights have
 
 
 class Symbols(Strict):
@@ -36,6 +42,10 @@ class Symbols(Strict):
 class TrainParams(Strict):
     """Group `train`: how the model is trained (row 27), and how the epoch is chosen (row 28)."""
 
+    start: PathName
+    """What weights start from: `xpronet/model/xpronet.py`, which draws them, or a model folder (docs/training.md)."""
+    start_prototypes: Literal["folder", "own"]
+    """Where training starts from a folder: its prototypes, or this run's own, of stage prototypes."""
     epochs: Count
     """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
@@ -72,7 +82,36 @@ class TrainParams(Strict):
     """Tokens of a report written for validation; the model folder keeps it as its own."""
 
     @model_validator(mode="after")
+    def _starts_elsewhere(self):
+        if PurePath(self.start).is_relative_to(TRAINED):
+            raise ValueError(f"start {self.start}: training writes it itself; name a copy of it")
+        return self
+
+    @model_validator(mode="after")
     def _warms_up(self):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
         return self
+
+
+class Training(Symbols):
+    """All that sizes a model and says how it is trained; a stage's own keys are added to it."""
+
+    model: ModelParams
+    train: TrainParams
+
+    def check_start(self, sizes: Mapping[str, Any]) -> None:
+        """Raise ValueError, one line, where training starts from a model of other sizes than the parameters'.
+
+        `sizes`: as its model.json says them.
+        """
+        where = f"train.start = {self.train.start!r}"
+        if not (isinstance(sizes, Mapping) and {*SIZES, "cmpnet", "n_prototypes"} <= set(sizes)):
+            raise ValueError(f"{where}: its model.json does not say its sizes: not a model of this version")
+        ours = {name: (f"model.{name}", getattr(self.model, name)) for name in SIZES}
+        ours["cmpnet"] = ("cmpnet", self.cmpnet)
+        if self.cmpnet and self.train.start_prototypes == "folder":
+            ours["n_prototypes"] = ("n_prototypes", self.n_prototypes)
+        others = [f"{key}={sizes[name]}".lower() for name, (key, value) in ours.items() if sizes[name] != value]
+        if others:
+            raise ValueError(f"{where}: a model of other sizes: set {' '.join(others)}")
