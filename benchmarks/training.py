@@ -19,9 +19,11 @@ from xpronet.data.pack import normalise
 from xpronet.encoders.backbones import WIDTH
 from xpronet.model.visual import VisualExtractor
 from xpronet.training.loop import optimiser, step
-from xpronet.training.params import TrainParams
+from xpronet.training.params import FRESH, TrainParams
 
 PARAMS = {
+    "start": FRESH,
+    "start_prototypes": "folder",
     "epochs": 1,
     "batch_size": BATCH,
     "accumulate": 1,

@@ -11,30 +11,25 @@ from pydantic import model_validator
 
 from stages.stage import run
 from xpronet.classifier.params import ClassifierParams
-from xpronet.common.files import raise_all, write_json
+from xpronet.common.files import raise_all, read_json, write_json
 from xpronet.common.params import FILE, PathName, RuntimeParams, Seed, load_yaml, validate
 from xpronet.data.params import ReportParams
 from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation.params import EvaluateParams
 from xpronet.labels.params import LabelParams
-from xpronet.model.params import DecodeParams, ModelParams, System
+from xpronet.model.params import DecodeParams
 from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
 from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
-from xpronet.systems.params import SystemsParams
-from xpronet.training.params import Symbols, TrainParams
-
-TRAINED = "data/model"  # what stage train writes
+from xpronet.training.params import FRESH, TRAINED, Training
 
 
-class Params(Symbols):
+class Params(Training):
     """The whole of params.yaml."""
 
     dataset: Dataset
     """`phantom`, the embedded one; `iu_xray`; or `mimic_cxr`."""
     source: PathName
     """Where its annotation, or Open-i's or PhysioNet's files, lie; for phantom the code that draws it."""
-    system: System
-    """Which system of Table 1 writes the reports: `xpronet`, or another (docs/systems.md)."""
     seed: Seed
     """Of every random choice of training; data is drawn by seeds of its own, `phantom.seed` and `openi.seed`."""
     prototype_init: PrototypeInit
@@ -49,9 +44,6 @@ class Params(Symbols):
     labels: LabelParams
     classifier: ClassifierParams
     features: FeatureParams
-    model: ModelParams
-    systems: SystemsParams
-    train: TrainParams
     decode: DecodeParams
     evaluate: EvaluateParams
     runtime: RuntimeParams
@@ -121,6 +113,9 @@ def needed(params: Params) -> Iterator[tuple[str, str, str]]:
         )
     if params.model_folder != TRAINED:
         yield "model_folder", params.model_folder, "name a model folder, as `xpronet import-official` makes one"
+    if params.train.start != FRESH:
+        help = f"expected {FRESH}, or a model folder, as `xpronet import-official` makes one"
+        yield "train.start", f"{params.train.start}/model.json", help
     for key in ("radgraph", "bertscore"):
         if getattr(params.evaluate, key) is not None:
             yield f"evaluate.{key}", getattr(params.evaluate, key), "expected the folder of its weights, or null"
@@ -170,6 +165,8 @@ def main() -> str:
         except ValueError as error:
             problems.append(str(error))
     problems += without_imagenet(params)
+    if not problems and params.train.start != FRESH:
+        params.check_start(read_json(Path(params.train.start, "model.json")))
     raise_all(FILE, problems)
     write_json("data/checked.json", {"dataset": params.dataset, "source": params.source})
     return f"no mistake found; dataset {params.dataset}, from {params.source}"

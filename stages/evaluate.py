@@ -14,6 +14,7 @@ from xpronet.classifier.calibration import quality
 from xpronet.common.files import json_lines, keyed, read_text, replacing, write_json
 from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.common.resumable import forget_unfinished
+from xpronet.common.threads import take
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
@@ -38,6 +39,7 @@ class Params(Strict):
 
 def main() -> str:
     params = read(Params)
+    take(params.runtime.threads)
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in SPLITS}
     reports = {

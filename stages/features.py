@@ -8,6 +8,7 @@ import torch
 from stages.stage import run
 from xpronet.common.devices import choose
 from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
+from xpronet.common.threads import take
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import read_annotation
@@ -44,6 +45,7 @@ class Params(Strict):
 def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
+    take(params.runtime.threads)
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     torch.manual_seed(SEED)
@@ -69,6 +71,7 @@ def main() -> str:
             device=device,
             workers=params.runtime.workers,
             processes=params.runtime.processes,
+            threads=params.runtime.threads,
         )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
     encoder.write("data/features/textual.npy", [studies[row].report for row in train])

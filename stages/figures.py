@@ -6,15 +6,16 @@ Those of prototypes are in a folder of their own: a model without prototypes has
 import csv
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from stages.stage import run
 from xpronet.common.devices import choose
 from xpronet.common.files import json_lines, read_text, replacing, write_json
-from xpronet.common.params import PathName, RuntimeParams, Strict, read
+from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
 from xpronet.common.resumable import read_array
+from xpronet.common.threads import take
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
@@ -24,19 +25,31 @@ from xpronet.data.studies import Study, of_split, read_annotation
 from xpronet.figures import classifier, health, labels, prototypes, reports
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
+from xpronet.training.params import FRESH, TRAINED
 
 FOLDER = "metrics/figures"
-TRAINED = "data/model"  # whose prototypes began as data/prototypes.safetensors
+
+
+class Start(Part):
+    start: PathName
+    start_prototypes: Literal["folder", "own"]
 
 
 class Params(Strict):
     model_folder: PathName
     reports: ReportParams
+    train: Start
     runtime: RuntimeParams
+
+    @property
+    def own_prototypes(self) -> bool:
+        """Whether those of the model began as data/prototypes.safetensors."""
+        return self.model_folder == TRAINED and (self.train.start == FRESH or self.train.start_prototypes == "own")
 
 
 def main() -> str:
     params = read(Params)
+    take(params.runtime.threads)
     studies = read_annotation("data/prepared/annotation.json")
     train, val, test = (of_split(studies, split) for split in ("train", "val", "test"))
     own = {split: read_labels("data/labels.csv", chosen) for split, chosen in (("train", train), ("test", test))}
@@ -103,7 +116,7 @@ def examine_prototypes(
     after, asked = (each.detach().cpu().numpy() for each in of_model)
     known: dict[str, Any] = {"train": train, "labels": own}
     matrices = {}
-    if params.model_folder == TRAINED:
+    if params.own_prototypes:
         before = read_weights("data/prototypes.safetensors")["prototypes"].flatten(0, 1).numpy()
         known["moved"] = health.drift(before, after)
         matrices["before training"] = before
@@ -115,7 +128,9 @@ def examine_prototypes(
         else:
             logging.info("prototypes are not of the features' width: no nearest train studies")
     else:
-        logging.info("%s was not trained here: neither its first prototypes nor their drift", params.model_folder)
+        logging.info(
+            "the prototypes of %s did not begin here: neither the first ones nor their drift", params.model_folder
+        )
     matrices |= {"after training": after, "as they are queried (Eq. 8)": asked}
     per = model.config.n_prototypes
     found = health.describe(uses, gamma=model.config.gamma, studies=len(val), **known)

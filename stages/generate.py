@@ -38,7 +38,7 @@ class Params(Strict):
 def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
-    with together(params.runtime.processes, device) as group:
+    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
         return work(params, group.place(device), group)
 
 

@@ -5,6 +5,7 @@ import logging
 from stages.stage import run
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Strict, read
+from xpronet.common.threads import take
 from xpronet.data.studies import read_annotation, section
 from xpronet.labels import agreement, rules
 from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
@@ -21,6 +22,7 @@ class Params(Strict):
 
 def main() -> str:
     every = read(Params)
+    take(every.runtime.threads)
     params = every.labels
     studies = read_annotation("data/prepared/annotation.json")
     probabilities, texts = None, []

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from stages.stage import CODE
+from stages.stage import CODE, dependencies
 from xpronet.common.params import Strict
 from xpronet.common.states import States
 
@@ -23,10 +23,10 @@ def states(stage: str, params: Strict, device: torch.device) -> States:
     about = {"device": device.type, "torch": torch.__version__}
     about |= {key: json.dumps(value) for key, value in _flat(params.model_dump(mode="json", exclude={"runtime"}))}
     pipeline = yaml.safe_load((CODE / "dvc.yaml").read_text(encoding="utf-8"))
-    for dep in pipeline["stages"][stage]["deps"]:
-        place = CODE if dep.startswith(("stages/", "xpronet/")) else Path()
-        for path in _files(place / dep):
-            about[path.relative_to(place).as_posix()] = _sha256(path)
+    for dep in dependencies(pipeline["stages"][stage], params.model_dump(mode="json")):
+        top = CODE / dep if dep.startswith(("stages/", "xpronet/")) else Path(dep)
+        for path in _files(top):
+            about[(Path(dep) / path.relative_to(top)).as_posix()] = _sha256(path)
     root = Path(os.environ.get("DVC_ROOT", ""))  # DVC sets it, in a copy to the repository that the copy is of
     home = root if Path.cwd().is_relative_to(root.resolve()) else Path()
     return States(home / ".resume" / stage, about, minutes=params.runtime.save_minutes)

@@ -4,11 +4,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from xpronet.common.lock import alone
 from xpronet.common.params import load_yaml
@@ -54,11 +55,24 @@ def run(main: Callable[[], str], *, together: bool = False) -> None:
 def files_of(stage: str) -> tuple[str, str]:
     """What a stage reads, code aside, and what it writes, by dvc.yaml."""
     entry = load_yaml(CODE / "dvc.yaml")["stages"][stage]
-    keys = load_yaml()
-    read = [Template(path).substitute(keys) for path in entry["deps"] if not path.startswith(("stages/", "xpronet/"))]
+    read = [path for path in dependencies(entry, load_yaml()) if not path.startswith(("stages/", "xpronet/"))]
     kinds = (entry.get(kind, ()) for kind in ("outs", "metrics", "plots"))
     written = [path if isinstance(path, str) else next(iter(path)) for of in kinds for path in of]
     return by_folder(read), by_folder(written)
+
+
+class _Key(Template):
+    """`${source}`, or `${train.start}` of a group."""
+
+    idpattern = r"\w+(?:\.\w+)*"
+
+
+def dependencies(entry: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
+    """The paths that a stage of dvc.yaml lists as `deps`; a key in one that the parameters lack stays as it is."""
+    keys: dict[str, Any] = {}
+    for key, value in params.items():
+        keys |= {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
+    return [_Key(path).safe_substitute(keys) for path in entry["deps"]]
 
 
 def by_folder(paths: list[str]) -> str:

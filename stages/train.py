@@ -3,7 +3,7 @@
 import csv
 import logging
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import torch
 
@@ -28,30 +28,25 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint, system
 from xpronet.model.losses import Objective
-from xpronet.model.params import ModelParams, System
 from xpronet.model.writing import write_reports
-from xpronet.systems.params import SystemsParams
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
-from xpronet.training.params import Symbols, TrainParams
+from xpronet.training.params import FRESH, Training
+from xpronet.training.start import check_conditions, take_over
 
 logger = logging.getLogger(__name__)
 
 
-class Params(Symbols):
-    system: System
-    systems: SystemsParams
+class Params(Training):
     seed: Seed
     reports: ReportParams
-    model: ModelParams
-    train: TrainParams
     runtime: RuntimeParams
 
 
 def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
-    with together(params.runtime.processes, device) as group:
+    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
         return work(params, group.place(device), group)
 
 
@@ -96,7 +91,10 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             f"{wanted[1]}: `dvc repro -f prototypes` makes it again"
         )
     prototypes = weights["prototypes"]  # (K, N^p, D)
-    model = build(params, len(vocabulary), prototypes)
+    if params.train.start == FRESH:
+        model = build(params, len(vocabulary), prototypes)
+    else:
+        model = go_on(params, vocabulary, prototypes)
     card = checkpoint.ModelCard(
         vocabulary=vocabulary,
         conditions=CONDITIONS,
@@ -168,26 +166,41 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 
 
+def go_on(params: Params, vocabulary: Vocabulary, prototypes: torch.Tensor) -> system.System:
+    """The model of `train.start`, for this run's words, with its prototypes or with these."""
+    start, card = checkpoint.load(params.train.start)
+    params.check_start({"system": system.name_of(start), "sizes": asdict(start.config)})
+    if start.has_prototypes:
+        check_conditions(card, params.train.start)
+        trained = start.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))  # (K, N^p, D)
+        if params.train.start_prototypes == "folder":
+            prototypes = trained
+        elif prototypes.shape[2] != trained.shape[2]:
+            raise ValueError(
+                f"train.start = {params.train.start!r}: its prototypes are {trained.shape[2]} wide, this run's own "
+                f"{prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
+            )
+    model = build(params, len(vocabulary), prototypes)
+    take_over(model, vocabulary, start, card.vocabulary, where=params.train.start)
+    return model
+
+
 def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> system.System:
-    """The system that `params` names: its config takes what it knows of the symbols, `model` and `systems`."""
+    """The system that `params` names: its config takes what it has fields for."""
     kind = system.system_class(params.system)
     classes, each, width = prototypes.shape
     sizes = {
         "vocab_size": vocab_size,
         "n_conditions": classes,
-        "n_prototypes": each,
         "d_prototype": width,
-        **params.model_dump(include={"gamma", "cmpnet", "formulation"}),
-        **params.model.model_dump(),
-        **getattr(params.systems, params.system).model_dump(),
+        **{name: value for name, (_, value) in params.sizes().items()},
+        "n_prototypes": each,
     }
     config = kind.Config(**{field.name: sizes[field.name] for field in fields(kind.Config) if field.name in sizes})
     model = kind(config)
+    weights = params.model.visual_weights if params.train.start == FRESH else "random"
     start = start_weights(
-        config.backbone,
-        params.model.visual_weights,
-        key="model.visual_weights",
-        classifier="data/classifier/weights.safetensors",
+        config.backbone, weights, key="model.visual_weights", classifier="data/classifier/weights.safetensors"
     )
     if start is not None:
         model.visual.load_resnet(start)

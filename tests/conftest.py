@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from dvc.repo import Repo
 
+from xpronet.common.threads import wait_asleep
 from xpronet.evaluation.meteor import Meteor, running_meteor
+
+wait_asleep()
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -94,6 +96,8 @@ class Project:
 
     def stages(self, *names: str) -> str:
         """What stages log, one after the other in this process: importing PyTorch and starting METEOR cost seconds."""
+        import torch  # not before wait_asleep
+
         said, threads = io.StringIO(), torch.get_num_threads()
         handler = logging.StreamHandler(said)
         with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:

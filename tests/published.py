@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 
 from xpronet.model.checkpoint import load_official
 from xpronet.model.losses import Objective
-from xpronet.training.params import TrainParams
+from xpronet.training.params import FRESH, TrainParams
 
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
 RECIPE = TrainParams(
+    start=FRESH,
+    start_prototypes="folder",
     epochs=30,
     batch_size=16,
     accumulate=1,

@@ -354,7 +354,7 @@ def test_without_prototypes_there_are_no_pictures_of_them(drawn):
 
 def test_what_is_left_out_is_said_in_one_line(drawn):
     assert drawn.said == [
-        "published was not trained here: neither its first prototypes nor their drift",
+        "the prototypes of published did not begin here: neither the first ones nor their drift",
         "without has no prototypes (w/o CMPNet): no pictures of them",
     ]
 

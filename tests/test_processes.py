@@ -75,18 +75,25 @@ def test_a_process_that_dies_ends_the_run(end, line, monkeypatch, capfd):
     assert f"process 2 of 2 has ended: {line}; all end\n" in capfd.readouterr().err
 
 
-def test_processes_that_this_one_starts_find_it(monkeypatch):
-    """Each is the same command; what the first has to tell reaches them, and what they have reaches it."""
+@pytest.mark.parametrize(("threads", "each"), [(None, 1), (3, 3)])
+def test_processes_that_this_one_starts_find_it(threads, each, monkeypatch):
+    """Each is the same command; what the first has to tell reaches them, and what they have reaches it.
+
+    They share its threads, or each has as many as it is told.
+    """
     same = (
-        "import torch; from xpronet.common.processes import together\nwith together(1, torch.device('cpu')) as group: "
+        "import torch; from xpronet.common.processes import together\n"
+        f"with together(1, torch.device('cpu'), threads={threads}) as group: "
+        "group.gathered([group.rank, group.told(0), torch.get_num_threads()])"
     )
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", f"{same}group.gathered([group.rank, group.told(0)])"])
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", same])
 
     def work():
-        torch.set_num_threads(1)
-        with together(2, CPU) as group:
-            assert group.gathered([group.rank, group.told(7)]) == [[0, 7], [1, 7]]
+        torch.set_num_threads(2)
+        with together(2, CPU, threads=threads) as group:
+            found = group.gathered([group.rank, group.told(7), torch.get_num_threads()])
+            assert found == [[0, 7, each], [1, 7, each]]
         return 0
 
     assert ended(forked(work), within=120) == 0

@@ -259,8 +259,9 @@ def test_states_belong_to_parameters_code_inputs_and_device(tmp_path, monkeypatc
         gamma: int
         runtime: RuntimeParams
 
-    def folder(gamma: int = 1, device: str = "cpu", workers: int = 0):
-        runtime = {"device": "cpu", "workers": workers, "processes": 1, "batch_size": 1, "save_minutes": 3}
+    def folder(gamma: int = 1, device: str = "cpu", workers: int = 0, threads: int | None = None):
+        runtime = {"device": "cpu", "workers": workers, "processes": 1, "threads": threads, "batch_size": 1}
+        runtime["save_minutes"] = 3
         found = resume.states("classify", Params(gamma=gamma, runtime=runtime), torch.device(device))
         assert found.minutes == 3
         return found.folder
@@ -275,7 +276,7 @@ def test_states_belong_to_parameters_code_inputs_and_device(tmp_path, monkeypatc
     monkeypatch.chdir(copy)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     seen = [folder()]
-    assert folder(workers=2) == seen[0] and seen[0].parent.as_posix() == ".resume/classify"
+    assert folder(workers=2) == folder(threads=2) == seen[0] and seen[0].parent.as_posix() == ".resume/classify"
     seen += [folder(gamma=2), folder(device="cuda")]
     (copy / "data/labels.csv").write_text("x")
     seen.append(folder())

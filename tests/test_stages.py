@@ -74,11 +74,16 @@ def test_a_stage_lists_nothing_that_it_does_not_import(stage):
         assert any(path == dep or path.startswith(f"{dep}/") for path in imported), f"{stage} imports nothing of {dep}"
 
 
+# What stages/__init__.py does before a stage imports PyTorch; it changes no result.
+CALM = ["from xpronet.common.threads import wait_asleep", "wait_asleep()"]
+
+
 def test_a_package_s_own_file_is_a_docstring():
     """Importing a module runs it, and no stage lists it."""
     for path in [ROOT / "stages/__init__.py", *(ROOT / "xpronet").rglob("__init__.py")]:
         body = ast.parse(path.read_text()).body
-        assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body), path
+        code = [ast.unparse(node) for node in body[ast.get_docstring(ast.Module(body, [])) is not None :]]
+        assert code == (CALM if path.parent.name == "stages" else []), path
 
 
 MENDED = {

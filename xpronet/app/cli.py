@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from xpronet.common.threads import wait_asleep
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -361,6 +363,7 @@ def refuse_folders(*files: Path | None) -> None:
 
 def main() -> None:
     """Run; a mistake of the user's is one line (XPRONET_DEBUG=1 shows where it was noticed)."""
+    wait_asleep()
     try:
         app()
     except (ValueError, OSError) as error:

@@ -66,6 +66,8 @@ class RuntimeParams(Strict):
 
     Each has a GPU of its own, or its share of the cores; where a launcher has started them, its number counts.
     """
+    threads: Count | None
+    """Of each of these processes; null: its share of the cores, or what OMP_NUM_THREADS or a launcher says."""
     batch_size: Count
     """Studies at once where nothing is learnt: features, classification, generation, validation."""
     save_minutes: NotNegative

@@ -21,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from xpronet.common.threads import take
+
 logger = logging.getLogger(__name__)
 
 PATIENCE = timedelta(hours=1)  # with a process that lives: as long as the first alone ever scores or writes
@@ -86,23 +88,27 @@ ALONE = Group()
 
 
 @contextmanager
-def together(processes: int, device: torch.device) -> Iterator[Group]:
+def together(processes: int, device: torch.device, *, threads: int | None = None) -> Iterator[Group]:
     """Be one of the processes for the block: of those that a launcher has started, else of `processes` on this machine.
 
     When one ends before its time, the others do, too, and the first says which: within seconds, where it has started
     them; else the launcher does.
+
+    Args:
+        threads: of each; None: their shares of this one's where it starts them, else as it has them.
 
     Raises:
         ValueError: more than one on a device whose results PyTorch cannot add up.
     """
     outside = "WORLD_SIZE" in os.environ
     size = int(os.environ["WORLD_SIZE"]) if outside else processes
+    take(threads)
     if size == 1:
         yield ALONE
         return
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"runtime.processes = {size}: more than one needs runtime.device cpu or cuda, not {device}")
-    threads = max(1, torch.get_num_threads() // processes)
+    threads = threads or max(1, torch.get_num_threads() // processes)
     if outside:
         group, children = Group(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", 0))), None
     else:

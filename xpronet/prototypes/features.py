@@ -11,6 +11,7 @@ from torch import nn
 from xpronet.common.progress import track
 from xpronet.common.resumable import Pieces
 from xpronet.common.shortage import explain
+from xpronet.common.threads import take
 from xpronet.data.dataset import StudyDataset, batches_of
 from xpronet.encoders.backbones import WIDTH
 
@@ -27,6 +28,7 @@ def write_visual_features(
     device: torch.device,
     workers: int = 0,
     processes: int = 1,
+    threads: int | None = None,
 ) -> None:
     """Write o^i and o^if, each (N, C_1) float32, to two .npy files: as pictured and mirrored left to right, if wanted.
 
@@ -38,6 +40,7 @@ def write_visual_features(
         paths: of o^i, and of o^if or no more.
         network: a torchvision ResNet; its head is taken off.
         processes: on CUDA each takes the next device, on a CPU its share of the cores.
+        threads: of each of several processes, in place of that share.
 
     Raises:
         ValueError: a process died, or the network gives a study no numbers.
@@ -50,7 +53,7 @@ def write_visual_features(
     left = pieces.left()
     if len(left) < len(batches):
         logger.info("features: an earlier run has left %d of %d batches", len(batches) - len(left), len(batches))
-    work = (pieces, network, dataset, batches, left, device, workers, processes)
+    work = (pieces, network, dataset, batches, left, device, workers, processes, threads)
     if processes == 1:
         _extract(0, *work)
     else:
@@ -75,12 +78,13 @@ def _extract(
     device: torch.device,
     workers: int,
     processes: int,
+    threads: int | None,
 ) -> None:
     """Every `processes`-th of the batches that are left."""
+    if processes > 1:
+        take(threads or max(1, torch.get_num_threads() // processes))
     if processes > 1 and device.type == "cuda":
         device = torch.device("cuda", process % torch.cuda.device_count())
-    elif processes > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     mine = left[process::processes]
     network = network.to(device)
     files, done = pieces.open()

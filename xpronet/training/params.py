@@ -1,11 +1,19 @@
 """What training reads: the paper's symbols, and group `train` (row 27 of docs/paper-and-code.md)."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Rate, Strict
-from xpronet.model.params import Formulation
+from xpronet.common.params import Count, NotNegative, Number, PathName, Positive, Precision, Rate, Strict
+from xpronet.model.params import Formulation, ModelParams, System
+from xpronet.systems.params import SystemsParams
+
+FRESH = "xpronet/model/xpronet.py"  # the code that draws weights
+TRAINED = "data/model"  # what stage train writes
+# What may differ from a model that training starts from: no weight has its shape from it.
+FREE = {"gamma", "top", "formulation", "dropout", "feature_dropout", "attention_dropout", "prototype_dropout"}
 
 
 class Symbols(Strict):
@@ -36,6 +44,10 @@ class Symbols(Strict):
 class TrainParams(Strict):
     """Group `train`: how the model is trained (row 27), and how the epoch is chosen (row 28)."""
 
+    start: PathName
+    """What weights start from: `xpronet/model/xpronet.py`, which draws them, or a model folder (docs/training.md)."""
+    start_prototypes: Literal["folder", "own"]
+    """Where training starts from a folder: its prototypes, or this run's own, of stage prototypes."""
     epochs: Count
     """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
@@ -74,7 +86,50 @@ class TrainParams(Strict):
     """Tokens of a report written for validation; the model folder keeps it as its own."""
 
     @model_validator(mode="after")
+    def _starts_elsewhere(self):
+        if PurePath(self.start).is_relative_to(TRAINED):
+            raise ValueError(f"start {self.start}: training writes it itself; name a copy of it")
+        return self
+
+    @model_validator(mode="after")
     def _warms_up(self):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
         return self
+
+
+class Training(Symbols):
+    """All that sizes a model and says how it is trained; a stage's own keys are added to it."""
+
+    system: System
+    """Which system of Table 1 writes the reports: `xpronet`, or another (docs/systems.md)."""
+    model: ModelParams
+    systems: SystemsParams
+    train: TrainParams
+
+    def sizes(self) -> dict[str, tuple[str, Any]]:
+        """What a system's config may have a field for: by its name the parameter's key, and its value."""
+        own = getattr(self.systems, self.system)
+        return {
+            **{name: (name, getattr(self, name)) for name in ("gamma", "n_prototypes", "cmpnet", "formulation")},
+            **{name: (f"model.{name}", value) for name, value in self.model if name != "visual_weights"},
+            **{name: (f"systems.{self.system}.{name}", value) for name, value in own},
+        }
+
+    def check_start(self, card: Any) -> None:
+        """Raise ValueError, one line, where training starts from a model of another system or other sizes.
+
+        `card`: what its model.json holds.
+        """
+        where = f"train.start = {self.train.start!r}"
+        sizes = card.get("sizes") if isinstance(card, Mapping) else None
+        if not (isinstance(sizes, Mapping) and "backbone" in sizes):
+            raise ValueError(f"{where}: its model.json does not say its sizes: not a model of this version")
+        found = card.get("system", "xpronet")
+        if found != self.system:
+            raise ValueError(f"{where}: a model of {found}: set system={found}")
+        free = {*FREE, "n_prototypes"} if self.train.start_prototypes == "own" or not sizes.get("cmpnet") else FREE
+        ours = {name: it for name, it in self.sizes().items() if name in sizes and name not in free}
+        others = [f"{key}={sizes[name]}".lower() for name, (key, value) in ours.items() if sizes[name] != value]
+        if others:
+            raise ValueError(f"{where}: a model of other sizes: set {' '.join(others)}")
