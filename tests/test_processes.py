@@ -3,54 +3,18 @@
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from benchmarks import kills, processes
-from tests.conftest import forking
+from tests.conftest import ended, forked, forking, launched
 from xpronet.common.processes import LOST, Group, together
 from xpronet.common.shares import BatchNorm, Share, synchronise
 from xpronet.data.dataset import EpochSampler, ShareSampler
 
 CPU = torch.device("cpu")
-
-
-def forked(work: Callable[[], int | None]) -> int:
-    """A child's id, whose exit code is what `work` returns or exits with."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        code = work() or 0
-    except SystemExit as end:
-        code = end.code
-    finally:
-        os._exit(code)
-
-
-def ended(child: int, *, within: float) -> int:
-    """Its exit code, and at once."""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    raise AssertionError(f"still running after {within} s")
-
-
-def launched(rank: int, size: int, port: int) -> None:
-    """Be a process as torchrun starts it."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def test_two_processes_train_what_one_trains():
