@@ -3,15 +3,19 @@
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import stages.classify
+import stages.train
 from benchmarks import kills, processes
-from tests.conftest import ended, forked, forking, launched
+from tests.conftest import ended, forked, forking, launched, sharing
 from xpronet.common.processes import LOST, Group, together
-from xpronet.common.shares import BatchNorm, Share, synchronise
+from xpronet.common.shares import BatchNorm, Share, same_statistics, synchronise
 from xpronet.data.dataset import EpochSampler, ShareSampler
 
 CPU = torch.device("cpu")
@@ -90,6 +94,56 @@ def test_each_study_of_an_epoch_belongs_to_one_process(size):
         together = [item for rank in range(size) for item in shares[rank][step][: own[rank].stop - own[rank].start]]
         assert together == batch
         assert all(each[step] for each in shares)
+
+
+def own_statistics() -> None:
+    """Train and classify with two processes, each with its own statistics; say how far they lie from those of all."""
+    train, fit = stages.train.train, stages.classify.fit
+
+    def keep(module: nn.Module) -> None:
+        torch.save(dict(module.named_buffers()), f"buffers{os.environ['RANK']}.pt")
+
+    def training(model: nn.Module, *args, **options):
+        history = train(model, *args, **options)
+        keep(model)
+        return history
+
+    def fitting(*args, **options):
+        fitted = fit(*args, **options)
+        keep(fitted.classifier)
+        return fitted
+
+    stages.train.train, stages.classify.fit = training, fitting
+    with tempfile.TemporaryDirectory() as folder:
+        source, names = Path(folder) / "source", {"train": "visual.layers.1", "classify": "network.bn1"}
+        kills.make(source)
+        for kind, name in names.items():
+            found = []
+            for sync in (True, False):
+                for group in ("train", "classifier"):
+                    processes.CHANGES[group] |= {"batch_size": 7, "sync_batch_norm": sync}
+                place = Path(folder) / f"{kind} {sync}"
+                processes.trained(source, place, kind, 2)
+                first, second = (torch.load(place / f"buffers{rank}.pt") for rank in range(2))
+                assert all(torch.equal(first[name], second[name]) for name in first)
+                found.append(first[f"{name}.running_mean"])
+            print((found[0] - found[1]).abs().max().item())
+
+
+def test_batch_norm_can_be_left_to_each_process():
+    """`sync_batch_norm: false`, in train and classify; what is validated and saved has the statistics of the first."""
+    said = forking("from tests import test_processes; test_processes.own_statistics()")
+    assert all(float(far) > 1e-3 for far in said.split()) and len(said.split()) == 2
+
+
+def test_all_processes_take_over_the_statistics_of_the_first():
+    def work(group: Group):
+        network = nn.BatchNorm2d(3)
+        network(torch.full((2, 3, 4, 4), 10.0 * (group.rank + 1)))
+        same_statistics(network, group)
+        assert torch.equal(network.running_mean, torch.ones(3)) and network.num_batches_tracked == 1
+
+    assert sharing(work) == [0, 0]
 
 
 def test_batch_norm_becomes_that_of_all_processes_in_place():
