@@ -1,9 +1,11 @@
 """The number of processes decides how soon a training ends, not what it ends in; none waits for one that is gone."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from benchmarks import kills, processes
 from tests.conftest import ended, forked, forking, launched, sharing
 from xpronet.common.processes import LOST, Group, together
 from xpronet.common.shares import BatchNorm, Share, same_statistics, synchronise
+from xpronet.common.states import States
 from xpronet.data.dataset import EpochSampler, ShareSampler
 
 CPU = torch.device("cpu")
@@ -128,6 +131,53 @@ def own_statistics() -> None:
                 assert all(torch.equal(first[name], second[name]) for name in first)
                 found.append(first[f"{name}.running_mean"])
             print((found[0] - found[1]).abs().max().item())
+
+
+def stopped() -> None:
+    """Two processes train, and the first is asked to end in its second step; say how they end, and go on."""
+    step, save = stages.train.train.__globals__["step"], States.save
+    with tempfile.TemporaryDirectory() as folder:
+        source, place = Path(folder) / "source", Path(folder) / "stopped"
+        kills.make(source)
+        _, expected = processes.trained(source, Path(folder) / "whole", "train", 2)
+        shutil.copytree(source, place)
+        processes.configure(place, "train")
+        steps = []
+
+        def asked(*args, **options):
+            steps.append(1)
+            if os.environ["RANK"] == "0" and len(steps) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(*args, **options)
+
+        def slow(self, number: int, *args):
+            time.sleep(number == 2)
+            save(self, number, *args)
+
+        stages.train.train.__globals__["step"], States.save = asked, slow
+        port, ends = processes.free_port(), []
+        children = [processes.fork(place, "train", rank, 2, port) for rank in range(2)]
+        for _ in children:
+            child, status = os.wait()
+            ends.append(time.monotonic())
+            print(os.waitstatus_to_exitcode(status))
+        assert ends[1] - ends[0] < 0.9
+        print((place / "log").read_text().count("SIGTERM: training ends in epoch 1 after step 2: its state is saved"))
+        stages.train.train.__globals__["step"] = step
+        _, found = processes.trained(place, Path(folder) / "on", "train", 2)
+        print(int(all(torch.equal(found[name], expected[name]) for name in expected)))
+        print((Path(folder) / "on/log").read_text().count("goes on in epoch 1 after step 2"))
+
+
+def test_a_signal_ends_all_processes_once_the_first_has_saved():
+    """One that ended before it would have a launcher end it while it saves; all say the signal's code."""
+    assert forking("from tests import test_processes; test_processes.stopped()").split() == [
+        "143",
+        "143",
+        "1",
+        "1",
+        "1",
+    ]
 
 
 def test_batch_norm_can_be_left_to_each_process():
