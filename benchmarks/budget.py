@@ -142,9 +142,9 @@ def table(params: Params, *, tflops: float = TFLOPS, gpus: int = GPUS) -> str:
         "generate": 6 * held_out * model.forward,  # three kinds of labels, each written and scored
     }
     batch, width = params.train.batch_size, WIDTH[params.model.backbone]
-    fixed = {"weights": 1, "gradients, and their sum over processes": 2, "Adam's three moments (amsgrad)": 3}
+    fixed = {"weights": (1, 1), "gradients, of several processes in a message too": (1, 2), "Adam, amsgrad": (3, 3)}
     shares = (batch, -(-batch // gpus))
-    memory = [(what, *[times * FLOAT * model.weights] * 2) for what, times in fixed.items()]
+    memory = [(what, *[times * FLOAT * model.weights for times in both]) for what, both in fixed.items()]
     memory.append((f"activations of {shares[0]} and {shares[1]} studies", *[model.kept * each for each in shares]))
     memory.append(("together", *[sum(column) for column in list(zip(*memory, strict=True))[1:]]))
     disk = {
