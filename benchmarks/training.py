@@ -39,6 +39,7 @@ PARAMS = {
     "nonfinite": "stop",
     "freeze_epochs": 0,
     "crops": 1,
+    "sync_batch_norm": True,
     "val_beam_size": 3,
     "val_max_length": 60,
 }

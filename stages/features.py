@@ -8,7 +8,7 @@ import torch
 from stages.stage import run
 from xpronet.common.devices import choose
 from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
-from xpronet.common.threads import take
+from xpronet.common.processes import Group, together
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import read_annotation
@@ -45,7 +45,12 @@ class Params(Strict):
 def main() -> str:
     params = read(Params)
     device = choose(params.runtime.device)
-    take(params.runtime.threads)
+    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
+        return work(params, group.place(device), group)
+
+
+def work(params: Params, device: torch.device, group: Group) -> str:
+    """The stage, as one of the processes that share it."""
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     torch.manual_seed(SEED)
@@ -70,13 +75,12 @@ def main() -> str:
             batch_size=params.runtime.batch_size,
             device=device,
             workers=params.runtime.workers,
-            processes=params.runtime.processes,
-            threads=params.runtime.threads,
+            group=group,
         )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
-    encoder.write("data/features/textual.npy", [studies[row].report for row in train])
+    encoder.write("data/features/textual.npy", [studies[row].report for row in train], group=group)
     return f"features of {len(train):,} train studies, images and reports, and of {len(held_out):,} others' images"
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, together=True)

@@ -1,11 +1,14 @@
 """Reports -> data/labels.csv: 14 pseudo labels per study (Eq. 2-3), their probabilities, and how they are spread."""
 
 import logging
+import os
+from collections.abc import Callable
+
+import numpy as np
 
 from stages.stage import run
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Strict, read
-from xpronet.common.threads import take
 from xpronet.data.studies import read_annotation, section
 from xpronet.labels import agreement, rules
 from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
@@ -21,9 +24,21 @@ class Params(Strict):
 
 
 def main() -> str:
-    every = read(Params)
-    take(every.runtime.threads)
-    params = every.labels
+    params = read(Params)
+    if params.labels.labeller != "chexbert":  # one process is done in seconds; of several the first is
+        return "" if int(os.environ.get("RANK", 0)) else work(params.labels)
+    from xpronet.common.devices import choose  # PyTorch, which costs seconds and the rules don't need
+    from xpronet.common.processes import together
+    from xpronet.labels.chexbert import CheXbert
+
+    device = choose(params.runtime.device)
+    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
+        chexbert = CheXbert.from_checkpoint(params.labels.chexbert_path, device=group.place(device))
+        return work(params.labels, lambda texts: chexbert.logits_beside("data/chexbert", texts, group=group))
+
+
+def work(params: LabelParams, chexbert: Callable[[list[str]], np.ndarray | None] | None = None) -> str:
+    """The stage; of processes that share it, all but the first are done when `chexbert` gives them no logits."""
     studies = read_annotation("data/prepared/annotation.json")
     probabilities, texts = None, []
     if params.labeller == "file" and is_chexpert_table(params.file):
@@ -39,13 +54,12 @@ def main() -> str:
             logging.warning(
                 "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
             )
-        if params.labeller == "chexbert":
-            from xpronet.common.devices import choose  # PyTorch, which costs seconds and the rules don't need
-            from xpronet.labels.chexbert import CheXbert
+        if chexbert:
             from xpronet.labels.chexbert import probabilities as chexbert_probabilities
 
-            chexbert = CheXbert.from_checkpoint(params.chexbert_path, device=choose(every.runtime.device))
-            logits = chexbert.logits_beside("data/chexbert", texts)
+            logits = chexbert(texts)
+            if logits is None:
+                return ""
             probabilities = chexbert_probabilities(logits, uncertain=params.uncertain)
             classes = logits.argmax(axis=2)
         else:
@@ -70,4 +84,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, together=True)

@@ -9,8 +9,10 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from benchmarks.processes import free_port  # the package lets threads wait asleep before PyTorch is loaded
+from xpronet.common.processes import Group, together
 from xpronet.common.threads import wait_asleep
 from xpronet.evaluation.meteor import Meteor, running_meteor
 
@@ -52,6 +56,66 @@ def forking(code: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def forked(work: Callable[[], int | None]) -> int:
+    """A child's id, whose exit code is what `work` returns or exits with."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        code = work() or 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        os._exit(code)
+
+
+def ended(child: int, *, within: float) -> int:
+    """Its exit code, and at once."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise AssertionError(f"still running after {within} s")
+
+
+def launched(rank: int, size: int, port: int) -> None:
+    """Be a process as torchrun starts it."""
+    import torch  # not before wait_asleep
+
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def launching(work: Callable[[], object]) -> list[int]:
+    """Two processes as torchrun starts them -> their exit codes."""
+    port = free_port()
+
+    def one(rank: int) -> None:
+        launched(rank, 2, port)
+        work()
+
+    children = [forked(lambda rank=rank: one(rank)) for rank in range(2)]
+    return [ended(child, within=60) for child in children]
+
+
+def sharing(work: Callable[[Group], object]) -> list[int]:
+    """The same, which find each other before the work."""
+
+    def find() -> None:
+        import torch  # not before wait_asleep
+
+        with together(1, torch.device("cpu")) as group:
+            work(group)
+
+    return launching(find)
 
 
 @contextmanager

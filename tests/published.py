@@ -39,6 +39,7 @@ RECIPE = TrainParams(
     freeze_epochs=0,
     crops=1,
     precision="float32",
+    sync_batch_norm=True,
     val_beam_size=3,
     val_max_length=60,
 )

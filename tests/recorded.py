@@ -13,6 +13,7 @@ CLASSIFIER = ClassifierParams(
     lr=1e-3,
     weight_decay=0.0,
     precision="float32",
+    sync_batch_norm=True,
     thresholds="each",
 )
 

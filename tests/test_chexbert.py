@@ -1,7 +1,8 @@
 """Pseudo labels come from CheXbert: a label that differs from the published labeller's changes all that follows."""
 
 import json
-from functools import partial
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from stages import label as label_stage
+from tests.conftest import launching
 from xpronet.data.studies import Study, write_annotation
 from xpronet.encoders.bert import BertEncoder, uncased_tokenizer
 from xpronet.labels.chexbert import CheXbert, probabilities
@@ -246,7 +248,9 @@ def test_another_vocabulary_is_refused(state, tmp_path):
 def test_the_stage_writes_labels_and_probabilities(published, tmp_path, monkeypatch):
     """`labels.labeller: chexbert` on one study per text."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(CheXbert, "from_checkpoint", partial(CheXbert.from_checkpoint, heads=4))
+    whole = CheXbert.from_checkpoint(published, heads=4)
+    labeller = replace(whole, encoder=replace(whole.encoder, batch_size=1))
+    monkeypatch.setattr(CheXbert, "from_checkpoint", lambda path, device: labeller)
     splits = ["train", "val", "test"]
     studies = [
         Study(id=f"s{n}", split=split, image_path=["a.png"], report=text or ".", state=None)
@@ -257,7 +261,28 @@ def test_the_stage_writes_labels_and_probabilities(published, tmp_path, monkeypa
     params["labels"] |= {"labeller": "chexbert", "chexbert_path": str(published)}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     label_stage.main()
-    labeller, texts = CheXbert.from_checkpoint(published, heads=4), [study.report for study in studies]
+    texts = [study.report for study in studies]
     assert (read_labels("data/labels.csv", studies) == pseudo_labels(labeller.label(texts))).all()
     written = read_labels("data/label_probabilities.csv", studies)
     np.testing.assert_allclose(written, probabilities(labeller.logits(texts)), atol=1e-6)
+
+    files = [Path(f"data/{name}.csv") for name in ("labels", "label_probabilities")]
+    alone = [path.read_bytes() for path in files]
+    encode = BertEncoder._encode
+
+    def noting(self, ids):
+        with open("encoded", "a") as file:
+            file.write(f"{os.environ['RANK']}\n")
+        return encode(self, ids)
+
+    monkeypatch.setattr(BertEncoder, "_encode", noting)
+    assert launching(label_stage.main) == [0, 0]
+    assert sorted(Path("encoded").read_text().split()) == ["0", "0", "1"]
+    assert [path.read_bytes() for path in files] == alone and not list(Path("data").glob("chexbert*"))
+
+
+def test_a_launcher_s_other_processes_leave_the_rules_to_the_first(made, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    Path("data/labels.csv").unlink()
+    made.run("label")
+    assert not Path("data/labels.csv").exists()

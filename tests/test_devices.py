@@ -15,8 +15,10 @@ import yaml
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from benchmarks.processes import free_port
 from stages import check
 from tests.accelerator import stand_in
+from tests.conftest import launched
 from tests.published import RECIPE
 from tests.recorded import CLASSIFIER
 from tests.test_end_to_end import MINIATURE
@@ -24,6 +26,7 @@ from xpronet.classifier import network as classifier_network
 from xpronet.classifier.fit import fit
 from xpronet.classifier.network import predict
 from xpronet.common import devices
+from xpronet.common.processes import Group, together
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.reports import Vocabulary
@@ -39,7 +42,6 @@ from xpronet.model import checkpoint
 from xpronet.model.losses import Objective
 from xpronet.model.writing import surprise, write_reports
 from xpronet.model.xpronet import ModelConfig, XProNet
-from xpronet.prototypes import features
 from xpronet.prototypes.features import write_visual_features
 from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training.loop import train
@@ -172,7 +174,7 @@ def test_the_classifier_learns_and_predicts(device, pack, tmp_path):
 
 
 def extract(folder: Path, network: nn.Module, dataset: StudyDataset, **options) -> list[np.ndarray]:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     paths = [folder / "visual.npy", folder / "flipped.npy"]
     write_visual_features(paths, network, dataset, backbone="resnet18", batch_size=3, **options)
     return [np.load(path) for path in paths]
@@ -187,30 +189,31 @@ def test_visual_features(device, start, pack, tmp_path):
             np.testing.assert_allclose(found, other, **CLOSE)
 
 
+def extract_together(rank: int, folder: Path, network: nn.Module, dataset: StudyDataset, device, port: int) -> None:
+    """As one of two processes that a launcher has started."""
+    launched(rank, 2, port)
+    with together(1, device) as group:
+        extract(folder, network, dataset, device=group.place(device), group=group)
+
+
 @pytest.mark.gpu
 @needs_gpu
 def test_two_processes_share_the_gpus(start, pack, tmp_path):
-    """`runtime.processes: 2` starts new processes, which must find a GPU and the same features."""
-    cuda = {"device": torch.device("cuda")}
-    one = extract(tmp_path / "one", copy.deepcopy(start["resnet"]), studies(pack), **cuda)
-    two = extract(tmp_path / "two", copy.deepcopy(start["resnet"]), studies(pack), **cuda, processes=2)
+    """Each must find a GPU, all each other, and together the same features."""
+    cuda = torch.device("cuda")
+    one = extract(tmp_path / "one", copy.deepcopy(start["resnet"]), studies(pack), device=cuda)
+    (tmp_path / "two").mkdir()
+    work = (tmp_path / "two", copy.deepcopy(start["resnet"]), studies(pack), cuda, free_port())
+    torch.multiprocessing.spawn(extract_together, args=work, nprocs=2)
+    two = [np.load(tmp_path / f"two/{name}.npy") for name in ("visual", "flipped")]
     np.testing.assert_allclose(two, one, **CLOSE)
 
 
 @pytest.mark.parametrize(("process", "gpus", "its"), [(0, 2, 0), (1, 2, 1), (2, 2, 0), (1, 1, 0)])
 def test_each_process_takes_the_next_gpu(monkeypatch, process, gpus, its):
     """Else all processes would crowd onto the first of the GPUs that one paid for."""
-    taken = []
-
-    class Network(nn.Module):
-        def to(self, device):
-            taken.append(device)
-            raise InterruptedError
-
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(InterruptedError):
-        features._extract(process, None, Network(), None, [], [], torch.device("cuda"), 0, 3)
-    assert taken == [torch.device("cuda", its)]
+    assert Group(8 + process, 11, process).place(torch.device("cuda")) == torch.device("cuda", its)
 
 
 @pytest.fixture(scope="module")

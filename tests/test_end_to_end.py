@@ -1,14 +1,19 @@
 """The whole pipeline on a miniature phantom, as a stranger runs it: from nothing to a metrics table."""
 
+import contextlib
+import copy
 import json
 import shutil
 import sys
 from contextlib import nullcontext
 
 import pytest
+import yaml
+from dvc.repo import Repo
 from pycocoevalcap.rouge.rouge import Rouge
 from typer.testing import CliRunner
 
+from tests.conftest import ROOT
 from xpronet.app.cli import app
 from xpronet.data.reports import clean_report
 from xpronet.model import checkpoint
@@ -210,3 +215,27 @@ def test_a_revision_is_compared_with_the_folder(project, jar, monkeypatch):
     assert "workspace and full-1 share 5 of 6 and 6 studies of test" in other and "\n" not in other
     missing = line("workspace", "no-such-experiment")
     assert "no-such-experiment: no prediction file (.jsonl)" in missing and "\n" not in missing
+
+
+def test_a_run_reaches_a_clone_through_a_remote(project, tmp_path):
+    """A colleague has every result of a run without computing it, and his DVC finds nothing to do."""
+    outs = [
+        out for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values() for out in stage["outs"]
+    ]
+    paths = [path for out in outs for path in ([out] if (project.folder / out).is_file() else files(project, out))]
+    project.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    project.run("dvc", "push", "--quiet")
+    project.run("git", "add", "--all")
+    project.run("git", "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "Name the remote")
+    project.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = copy.copy(project)
+    clone.folder = tmp_path / "clone"
+    assert not any((clone.folder / path).exists() for path in paths)
+    clone.run("dvc", "pull", "--quiet")
+    assert [clone.sha256(path) for path in paths] == [project.sha256(path) for path in paths] and len(paths) > 20
+    with contextlib.chdir(clone.folder), Repo() as repo:
+        assert repo.status() == {}
+
+
+def files(project, folder: str) -> list[str]:
+    return [str(path.relative_to(project.folder)) for path in (project.folder / folder).rglob("*") if path.is_file()]

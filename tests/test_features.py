@@ -3,14 +3,17 @@
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import largest_file
+from tests.conftest import ended, forked, largest_file, sharing
+from tests.made import PARAMS
 from xpronet.common.files import FullDisk
+from xpronet.common.processes import LOST
 from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack, normalise
@@ -63,15 +66,42 @@ def test_a_study_s_feature_is_the_mean_over_its_views(dataset, whole, tmp_path):
         np.testing.assert_allclose(found[3], model(images).mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
-def test_two_processes_write_what_one_writes(dataset, whole, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir(), two.mkdir()
+@pytest.fixture
+def one_thread():
+    """As each of two processes on two cores has."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as each of two processes on two cores
-    try:
-        assert extract(one, dataset) == extract(two, dataset, processes=2)
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_two_processes_write_what_one_writes(dataset, tmp_path, monkeypatch, one_thread):
+    """By turns, the last of four batches alone; and what is left of a run that was killed, three of them."""
+    for name in ("one", "two", "cut"):
+        (tmp_path / name).mkdir()
+    expected = extract(tmp_path / "one", dataset)
+    interrupt(tmp_path / "cut", dataset, monkeypatch, after=1)
+    for name in ("two", "cut"):
+
+        def work(group, name=name):
+            extract(tmp_path / name, dataset, group=group)
+
+        assert sharing(work) == [0, 0]
+        assert [(tmp_path / name / f"{which}.npy").read_bytes() for which in ("visual", "flipped")] == expected
+
+
+def test_each_batch_is_computed_once(dataset, tmp_path, monkeypatch, one_thread):
+    batches_of = features.batches_of
+
+    def counting(dataset, batches, **options):
+        with open(tmp_path / "seen", "a") as file:
+            file.writelines(f"{batch.start}\n" for batch in batches)
+        return batches_of(dataset, batches, **options)
+
+    monkeypatch.setattr(features, "batches_of", counting)
+    (tmp_path / "data").mkdir()
+    assert sharing(lambda group: extract(tmp_path / "data", dataset, group=group)) == [0, 0]
+    assert sorted((tmp_path / "seen").read_text().split()) == ["0", "2", "4", "6"]
 
 
 def test_a_network_whose_weights_are_broken_is_refused(dataset, tmp_path):
@@ -128,27 +158,35 @@ def test_other_weights_or_images_start_afresh(dataset, whole, tmp_path, monkeypa
     assert seen == [4, 4, 4]
 
 
-def dies(process: int, *rest) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def test_a_process_that_dies_ends_all_and_keeps_what_is_done(dataset, tmp_path, monkeypatch, one_thread):
+    """Else the first would wait for its share for ever."""
+    track = features.track
+
+    def dying(items, **told):
+        for number, item in enumerate(track(items, **told)):
+            if number == 1 and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "track", dying)
+        codes = sharing(lambda group: extract(tmp_path, dataset, group=group))
+    assert codes == [LOST, -signal.SIGKILL]
+    seen = count_batches(monkeypatch)
+    extract(tmp_path, dataset)
+    assert seen == [2]
 
 
-def test_a_process_that_dies_is_one_line(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "_extract", dies)
-    with pytest.raises(ValueError, match="features: process .* terminated with signal SIGKILL; run again to go on"):
-        extract(tmp_path, dataset, processes=2)
+def test_the_stage_names_the_process_that_died(made, monkeypatch, capfd):
+    """`runtime.processes` starts the others, each the same command."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
 
+    def work():
+        made.run("features", runtime={**PARAMS["runtime"], "processes": 2})
 
-def test_what_a_process_lacks_is_one_line(dataset, tmp_path, monkeypatch):
-    """A process of its own hands back a traceback, whatever it met."""
-
-    def spawn(*args, **options):
-        text = "-- Process 1 terminated with the following error:\nTraceback ...\nOutOfMemoryError: CUDA out of memory."
-        raise torch.multiprocessing.ProcessRaisedException(text, error_index=1, error_pid=7)
-
-    monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
-    with pytest.raises(ValueError, match=r"^features: out of memory .*: lower .*; run again to go on$") as error:
-        extract(tmp_path, dataset, processes=2)
-    assert "\n" not in str(error.value)
+    assert ended(forked(work), within=60) == 1
+    assert "process 2 of 2 has ended: killed by SIGKILL; all end\n" in capfd.readouterr().err
 
 
 def test_rows_for_which_there_is_no_room_are_refused_before_the_work(tmp_path):
@@ -201,3 +239,10 @@ def test_text_features_continue_to_what_embed_returns(tmp_path, monkeypatch):
     monkeypatch.undo()
     np.testing.assert_array_equal(np.load(tmp_path / "textual.npy"), encoder.embed(reports))
     assert [path.name for path in tmp_path.iterdir()] == ["textual.npy"]
+
+
+def test_two_processes_encode_what_one_encodes(tmp_path, one_thread):
+    encoder = text_encoders.load("minilm")
+    reports = [f"no acute findings {n} . " * (n % 7) for n in range(70)]  # three batches
+    assert sharing(lambda group: encoder.write(tmp_path / "textual.npy", reports, group=group)) == [0, 0]
+    np.testing.assert_array_equal(np.load(tmp_path / "textual.npy"), encoder.embed(reports))

@@ -248,10 +248,6 @@ def test_a_killed_process_keeps_nobody_away(tmp_path):
             "^out of memory .*: lower train.b",
         ),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "has died.*runtime.workers: 0"),
-        (
-            RuntimeError("unable to allocate shared memory(shm) for file </x>"),
-            "in /dev/shm.*runtime.processes=1",
-        ),
     ],
 )
 def test_a_stage_ends_with_a_line_that_names_what_to_change(tmp_path, monkeypatch, error, line):

@@ -1,56 +1,27 @@
 """The number of processes decides how soon a training ends, not what it ends in; none waits for one that is gone."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import stages.classify
+import stages.train
 from benchmarks import kills, processes
-from tests.conftest import forking
+from tests.conftest import ended, forked, forking, launched, sharing
 from xpronet.common.processes import LOST, Group, together
-from xpronet.common.shares import BatchNorm, Share, synchronise
+from xpronet.common.shares import BatchNorm, Share, same_statistics, synchronise
+from xpronet.common.states import States
 from xpronet.data.dataset import EpochSampler, ShareSampler
 
 CPU = torch.device("cpu")
-
-
-def forked(work: Callable[[], int | None]) -> int:
-    """A child's id, whose exit code is what `work` returns or exits with."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        code = work() or 0
-    except SystemExit as end:
-        code = end.code
-    finally:
-        os._exit(code)
-
-
-def ended(child: int, *, within: float) -> int:
-    """Its exit code, and at once."""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    raise AssertionError(f"still running after {within} s")
-
-
-def launched(rank: int, size: int, port: int) -> None:
-    """Be a process as torchrun starts it."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def test_two_processes_train_what_one_trains():
@@ -133,6 +104,103 @@ def test_each_study_of_an_epoch_belongs_to_one_process(size):
         together = [item for rank in range(size) for item in shares[rank][step][: own[rank].stop - own[rank].start]]
         assert together == batch
         assert all(each[step] for each in shares)
+
+
+def own_statistics() -> None:
+    """Train and classify with two processes, each with its own statistics; say how far they lie from those of all."""
+    train, fit = stages.train.train, stages.classify.fit
+
+    def keep(module: nn.Module) -> None:
+        torch.save(dict(module.named_buffers()), f"buffers{os.environ['RANK']}.pt")
+
+    def training(model: nn.Module, *args, **options):
+        history = train(model, *args, **options)
+        keep(model)
+        return history
+
+    def fitting(*args, **options):
+        fitted = fit(*args, **options)
+        keep(fitted.classifier)
+        return fitted
+
+    stages.train.train, stages.classify.fit = training, fitting
+    with tempfile.TemporaryDirectory() as folder:
+        source, names = Path(folder) / "source", {"train": "visual.layers.1", "classify": "network.bn1"}
+        kills.make(source)
+        for kind, name in names.items():
+            found = []
+            for sync in (True, False):
+                for group in ("train", "classifier"):
+                    processes.CHANGES[group] |= {"batch_size": 7, "sync_batch_norm": sync}
+                place = Path(folder) / f"{kind} {sync}"
+                processes.trained(source, place, kind, 2)
+                first, second = (torch.load(place / f"buffers{rank}.pt") for rank in range(2))
+                assert all(torch.equal(first[name], second[name]) for name in first)
+                found.append(first[f"{name}.running_mean"])
+            print((found[0] - found[1]).abs().max().item())
+
+
+def stopped() -> None:
+    """Two processes train, and the first is asked to end in its second step; say how they end, and go on."""
+    step, save = stages.train.train.__globals__["step"], States.save
+    with tempfile.TemporaryDirectory() as folder:
+        source, place = Path(folder) / "source", Path(folder) / "stopped"
+        kills.make(source)
+        _, expected = processes.trained(source, Path(folder) / "whole", "train", 2)
+        shutil.copytree(source, place)
+        processes.configure(place, "train")
+        steps = []
+
+        def asked(*args, **options):
+            steps.append(1)
+            if os.environ["RANK"] == "0" and len(steps) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(*args, **options)
+
+        def slow(self, number: int, *args):
+            time.sleep(number == 2)
+            save(self, number, *args)
+
+        stages.train.train.__globals__["step"], States.save = asked, slow
+        port, ends = processes.free_port(), []
+        children = [processes.fork(place, "train", rank, 2, port) for rank in range(2)]
+        for _ in children:
+            child, status = os.wait()
+            ends.append(time.monotonic())
+            print(os.waitstatus_to_exitcode(status))
+        assert ends[1] - ends[0] < 0.9
+        print((place / "log").read_text().count("SIGTERM: training ends in epoch 1 after step 2: its state is saved"))
+        stages.train.train.__globals__["step"] = step
+        _, found = processes.trained(place, Path(folder) / "on", "train", 2)
+        print(int(all(torch.equal(found[name], expected[name]) for name in expected)))
+        print((Path(folder) / "on/log").read_text().count("goes on in epoch 1 after step 2"))
+
+
+def test_a_signal_ends_all_processes_once_the_first_has_saved():
+    """One that ended before it would have a launcher end it while it saves; all say the signal's code."""
+    assert forking("from tests import test_processes; test_processes.stopped()").split() == [
+        "143",
+        "143",
+        "1",
+        "1",
+        "1",
+    ]
+
+
+def test_batch_norm_can_be_left_to_each_process():
+    """`sync_batch_norm: false`, in train and classify; what is validated and saved has the statistics of the first."""
+    said = forking("from tests import test_processes; test_processes.own_statistics()")
+    assert all(float(far) > 1e-3 for far in said.split()) and len(said.split()) == 2
+
+
+def test_all_processes_take_over_the_statistics_of_the_first():
+    def work(group: Group):
+        network = nn.BatchNorm2d(3)
+        network(torch.full((2, 3, 4, 4), 10.0 * (group.rank + 1)))
+        same_statistics(network, group)
+        assert torch.equal(network.running_mean, torch.ones(3)) and network.num_batches_tracked == 1
+
+    assert sharing(work) == [0, 0]
 
 
 def test_batch_norm_becomes_that_of_all_processes_in_place():

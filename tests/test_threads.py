@@ -40,7 +40,7 @@ say()
 """
 XPRONET = "from xpronet.app.cli import main; main()"  # as pyproject.toml names it
 ENTRIES = [
-    *(["-m", f"stages.{stage}"] for stage in ("label", "train", "evaluate")),
+    *(["-m", f"stages.{stage}"] for stage in ("train", "evaluate")),
     ["-c", XPRONET, "generate", str(ROOT / "docs/explanation.png"), "--model", "none"],
     *(["-m", name] for name in ("benchmarks", "benchmarks.kills", "benchmarks.beside")),
     ["-c", "import experiments, torch"],
@@ -94,7 +94,7 @@ class Taken(Exception):
     """With how many."""
 
 
-@pytest.mark.parametrize("stage", ["label", "classify", "features", "train", "generate", "evaluate", "figures"])
+@pytest.mark.parametrize("stage", ["classify", "features", "train", "generate", "evaluate", "figures"])
 def test_a_stage_that_computes_takes_them_before_it_does(stage, tmp_path, monkeypatch):
     """Else `runtime.threads` is a promise that nobody keeps."""
 

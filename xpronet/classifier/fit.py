@@ -18,7 +18,7 @@ from xpronet.common.course import Course
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
-from xpronet.common.shares import add_gradients, added, shared, synchronise
+from xpronet.common.shares import add_gradients, added, same_statistics, shared, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
@@ -66,7 +66,7 @@ def fit(
         classifier.network.load_state_dict(start, strict=False)  # all but the head
     classifier = classifier.to(device, memory_format=torch.channels_last)
     batches = loader(train, batch_size=params.batch_size, shuffle=True, seed=seed, workers=workers, group=group)
-    if group.size > 1:
+    if group.size > 1 and params.sync_batch_norm:
         synchronise(classifier)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=params.lr, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, params.lr, total_steps=params.epochs * len(batches))
@@ -74,6 +74,7 @@ def fit(
         kept = course.restore()
         while course.epoch < params.epochs:
             loss = _epoch(course, batches, params)
+            same_statistics(classifier, group)
             with course.validating(), memory_for("validation of the classifier", "lower runtime.batch_size"):
                 probabilities = predict(
                     classifier,

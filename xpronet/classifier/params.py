@@ -25,5 +25,7 @@ class ClassifierParams(Strict):
     """Of AdamW."""
     precision: Precision
     """Of matrix products and convolutions."""
+    sync_batch_norm: bool
+    """Of several processes: batch norm over the images of all; false: over each one's own (docs/scaling.md)."""
     thresholds: Thresholds
     """From which probability an observation is there, by F1 on validation: one for all, or one for each."""

@@ -117,9 +117,10 @@ class Course:
             yield batch
             self.done, self._steps = self.done + 1, self._steps + 1
             (self._signal,) = self._group.largest(self._signal)
-            if self._signal or (self._states and self._states.due()):
+            if self._states and (self._signal or self._states.due()):
                 self._save()
             if self._signal:
+                self._group.wait()  # a launcher ends all when the first to end has done so: not while one saves
                 self._end()
             asked = time.perf_counter()
         self._clock[0] = time.perf_counter() - began

@@ -62,7 +62,7 @@ class RuntimeParams(Strict):
     workers: Annotated[int, Field(ge=0), Plausible]
     """Processes that pack images and load batches; 0: the main one loads, and all cores pack."""
     processes: Count
-    """Processes that train, validate, generate, classify and extract features together (docs/scaling.md).
+    """Processes that label (by CheXbert), classify, extract features, train and generate together (docs/scaling.md).
 
     Each has a GPU of its own, or its share of the cores; where a launcher has started them, its number counts.
     """

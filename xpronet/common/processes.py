@@ -78,6 +78,14 @@ class Group:
         dist.all_gather_object(boxes, found)
         return boxes
 
+    def to_first(self, found: Any) -> list[Any]:
+        """What each process has found, in their order, for the first one; nothing for the others."""
+        if self.size == 1:
+            return [found]
+        boxes: list[Any] = [None] * self.size
+        dist.gather_object(found, boxes if self.first else None, dst=0)
+        return boxes if self.first else []
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:

@@ -1,13 +1,21 @@
 """Arrays on disk that are written in pieces, by any number of processes: what a killed run has done stays done."""
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpronet.common.files import FullDisk, replacing, reserve, room
+
+if TYPE_CHECKING:  # it imports PyTorch, which not every reader of this module needs
+    from xpronet.common.processes import Group
+
+logger = logging.getLogger(__name__)
 
 
 def read_array(path: str | Path, *, rows: int, stage: str) -> np.ndarray:
@@ -84,6 +92,58 @@ class Pieces:
             part.replace(path)
         for path in (self._done, self._key):
             path.unlink()
+
+
+class Filling:
+    """The pieces that are this process's to compute, and where it hands each in."""
+
+    def __init__(self, pieces: Pieces | None, left: Sequence[int], group: "Group"):
+        """`pieces`: of the first process alone."""
+        self.mine = list(left[group.rank :: group.size])
+        self._group, self._rounds = group, math.ceil(len(left) / group.size)
+        self._arrays, self._done = pieces.open() if pieces else ([], None)
+
+    def put(self, piece: int, rows: slice | np.ndarray, found: Sequence[np.ndarray]) -> None:
+        """Of the next of `mine`, what belongs into these rows of each array; all processes hand in one by turns."""
+        self._write((piece, rows, found))
+
+    def end(self) -> None:
+        """Hand in that this process has none for the last turn, and leave everything on the disk."""
+        if self._rounds:
+            self._write(None)
+        for array in (*self._arrays, *([] if self._done is None else [self._done])):
+            array.flush()
+
+    def _write(self, own: tuple | None) -> None:
+        self._rounds -= 1
+        for piece, rows, found in filter(None, self._group.to_first(own)):
+            for array, values in zip(self._arrays, found, strict=True):
+                array[rows] = values
+            self._done[piece] = 1
+
+
+@contextmanager
+def filling(
+    paths: Sequence[str | Path], shapes: Sequence[tuple[int, ...]], *, pieces: int, key: str, group: "Group", what: str
+) -> Iterator[Filling]:
+    """`Pieces` that the processes of a group compute, each its share of those that are left: whole after the block.
+
+    The first process alone writes: two machines that write to one page of a file in a folder that both see lose what
+    one of them wrote.
+
+    Raises:
+        FullDisk: there is no room for all of the files; none is left.
+    """
+    files = Pieces(paths, shapes, pieces=pieces, key=key) if group.first else None
+    left = group.told(files and files.left())
+    if files and len(left) < pieces:
+        logger.info("%s: an earlier run has left %d of %d batches", what, pieces - len(left), pieces)
+    work = Filling(files, left, group)
+    yield work
+    work.end()
+    if files:
+        files.finish()
+    group.wait()
 
 
 def forget_unfinished(folder: str | Path) -> None:

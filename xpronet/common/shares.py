@@ -155,6 +155,12 @@ def synchronise(module: nn.Module) -> None:
             each.__class__ = BatchNorm
 
 
+def same_statistics(module: nn.Module, group: Group) -> None:
+    """Give all processes the buffers of the first: what batch norms that are not synchronised have each for itself."""
+    for buffer in module.buffers() if group.size > 1 else ():
+        dist.broadcast(buffer, src=0)
+
+
 def add_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
     """The sum over all processes, in one message."""
     gradients = [each.grad for each in parameters if each.grad is not None]

@@ -14,7 +14,6 @@ _WORKERS = f"{_LESS}, or runtime.workers: 0 loads data in the main process"
 _SAID = (
     ("DataLoader worker (pid", "a process that loads data has died, perhaps for want of memory", _WORKERS),
     ("DataLoader timed out", "a process that loads data has not answered", _WORKERS),
-    ("shared memory(shm)", "no room in /dev/shm, through which processes share weights", "set runtime.processes=1"),
     *((said, "out of memory", _LESS) for said in _MEMORY),
 )
 

@@ -7,7 +7,6 @@ rules need not wait for.
 
 import hashlib
 import importlib.util
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
-from xpronet.common.resumable import Pieces
+from xpronet.common.resumable import filling
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerBase
-
-logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 512  # what every published BERT was trained with, [CLS] and [SEP] included
 
@@ -80,20 +78,16 @@ class BertEncoder:
             vectors[batch] = self._encode([ids[row] for row in batch])
         return vectors
 
-    def write(self, path: str | Path, reports: Sequence[str]) -> None:
-        """Write what `embed` returns to a .npy file, bit for bit; a killed run goes on where it stopped."""
+    def write(self, path: str | Path, reports: Sequence[str], *, group: Group = ALONE) -> None:
+        """Write what `embed` returns to a .npy file, bit for bit; a killed run goes on where it stopped.
+
+        The processes of the group share the batches, and the first one writes.
+        """
         ids, batches = self._batches(reports)
-        pieces = Pieces([path], [(len(ids), self.width)], pieces=len(batches), key=self._key(ids))
-        left = pieces.left()
-        if len(left) < len(batches):
-            logger.info(
-                "encode reports: an earlier run has left %d of %d batches", len(batches) - len(left), len(batches)
-            )
-        (vectors,), done = pieces.open()
-        for piece in track(left, what="encode reports", unit="batches"):
-            vectors[batches[piece]] = self._encode([ids[row] for row in batches[piece]])
-            done[piece] = 1
-        pieces.finish()
+        what, shape = "encode reports", (len(ids), self.width)
+        with filling([path], [shape], pieces=len(batches), key=self._key(ids), group=group, what=what) as work:
+            for piece in track(work.mine, what=what, unit="batches"):
+                work.put(piece, batches[piece], [self._encode([ids[row] for row in batches[piece]])])
 
     def _batches(self, reports: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of each report, and rows that share a batch."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from xpronet.common.processes import ALONE, Group
 from xpronet.encoders import chexbert
 from xpronet.encoders.bert import BertEncoder
 from xpronet.labels.conditions import CONDITIONS, POSITIVE, UNCERTAIN, Uncertain
@@ -55,10 +56,15 @@ class CheXbert:
         """(N, 14, 4) float32; -inf for the classes that a head lacks."""
         return self.head_logits(self.embed(reports))
 
-    def logits_beside(self, path: str | Path, reports: Sequence[str]) -> np.ndarray:
-        """What `logits` returns, for reports that take hours: a killed run goes on with what it left beside `path`."""
+    def logits_beside(self, path: str | Path, reports: Sequence[str], *, group: Group = ALONE) -> np.ndarray | None:
+        """What `logits` returns, for reports that take hours: a killed run goes on with what it left beside `path`.
+
+        The processes of the group share the reports, and the first one alone is given what they found.
+        """
         path = Path(path).with_suffix(".npy")
-        self.encoder.write(path, reports)
+        self.encoder.write(path, reports, group=group)
+        if not group.first:
+            return None
         logits = self.head_logits(np.load(path))
         path.unlink()
         return logits

@@ -13,7 +13,7 @@ import torch
 
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
-from xpronet.common.resumable import Pieces
+from xpronet.common.resumable import filling
 from xpronet.data.dataset import StudyDataset, batches_of
 from xpronet.model.system import System
 
@@ -80,27 +80,18 @@ def _write(path, model, dataset, *, crops, batch_size, device, workers, group) -
     sample = model.visual(torch.zeros(1, 3, dataset.pack.crop, dataset.pack.crop, device=device))  # (1, P, C)
     shape = (crops * int(starts[-1]), *sample.shape[1:])
     logger.info("frozen extractor: %d crops per image, %.2f GB in %s", crops, 4e-9 * np.prod(shape), path.parent)
-    if not group.first:
-        group.wait()
-    pieces = Pieces([path], [shape], pieces=crops * len(batches), key=path.stem)
-    if group.first:
-        group.wait()
-    left = set(group.told(pieces.left())[group.rank :: group.size])
-    (file,), done = pieces.open()
-    for crop in range(crops):
-        mine = [number for number in range(len(batches)) if crop * len(batches) + number in left]
-        loaded = batches_of(dataset, [batches[number] for number in mine], epoch=crop, workers=workers)
-        shown = track(loaded, what=f"patch features, crop {crop + 1}/{crops}", unit="batches", total=len(mine))
-        for number, batch in zip(mine, shown, strict=True):
-            batch = batch.to(device)
-            found = model.visual(batch.images[batch.views]).float().cpu().numpy()  # (n, P, C), studies in their order
-            row = crop * starts[-1] + starts[batches[number].start]
-            file[row : row + len(found)] = found
-            done[crop * len(batches) + number] = 1
-    group.wait()
-    if group.first:
-        pieces.finish()
-    group.wait()
+    what = "patch features"
+    with filling([path], [shape], pieces=crops * len(batches), key=path.stem, group=group, what=what) as work:
+        own = set(work.mine)
+        for crop in range(crops):
+            mine = [number for number in range(len(batches)) if crop * len(batches) + number in own]
+            loaded = batches_of(dataset, [batches[number] for number in mine], epoch=crop, workers=workers)
+            shown = track(loaded, what=f"{what}, crop {crop + 1}/{crops}", unit="batches", total=len(mine))
+            for number, batch in zip(mine, shown, strict=True):
+                batch = batch.to(device)
+                found = model.visual(batch.images[batch.views]).float().cpu().numpy()  # (n, P, C), in order
+                row = crop * starts[-1] + starts[batches[number].start]
+                work.put(crop * len(batches) + number, slice(row, row + len(found)), [found])
 
 
 def _key(model: System, dataset: StudyDataset, crops: int, batch_size: int) -> str:

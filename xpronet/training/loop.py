@@ -11,7 +11,7 @@ from xpronet.common.course import Course, Row, holding, random_states, set_rando
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
-from xpronet.common.shares import Share, add_gradients, synchronise
+from xpronet.common.shares import Share, add_gradients, same_statistics, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
@@ -80,7 +80,7 @@ def train(
     """
     torch.manual_seed(seed)
     model.to(device)
-    if group.size > 1:
+    if group.size > 1 and params.sync_batch_norm:
         synchronise(model)
     adam = optimiser(model, params)
     loading = {"batch_size": params.batch_size, "shuffle": True, "seed": seed, "workers": workers, "group": group}
@@ -99,6 +99,7 @@ def train(
             factor = rate((course.epoch * moments + 0.5) / moments, params)  # of the epoch's first step
             row = {"epoch": course.epoch + 1, "lr": factor * params.lr, "lr_visual": factor * params.lr_visual}
             row |= _epoch(course, model, adam, schedule, batches, objective, params)
+            same_statistics(model, group)
             what = f"validation after epoch {course.epoch + 1}"
             with course.validating(), memory_for(what, "lower runtime.batch_size, which changes no result"):
                 scores = group.told(validate(model))

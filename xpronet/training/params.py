@@ -80,6 +80,8 @@ class TrainParams(Strict):
     """Crops per image of which the frozen extractor's patch features are stored."""
     precision: Precision
     """Of matrix products and convolutions; weights, optimiser, softmaxes and losses stay in float32."""
+    sync_batch_norm: bool
+    """Of several processes: batch norm over the images of all; false: over each one's own (docs/scaling.md)."""
     val_beam_size: Count
     """Beams of the search on validation, by whose scores the epoch is chosen; the model folder keeps it as its own."""
     val_max_length: Count
