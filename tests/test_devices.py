@@ -209,7 +209,7 @@ def test_each_process_takes_the_next_gpu(monkeypatch, process, gpus, its):
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(InterruptedError):
-        features._extract(process, None, Network(), None, [], [], torch.device("cuda"), 0, 3)
+        features._extract(process, None, Network(), None, [], [], torch.device("cuda"), 0, 3, None)
     assert taken == [torch.device("cuda", its)]
 
 

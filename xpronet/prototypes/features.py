@@ -40,7 +40,7 @@ def write_visual_features(
         paths: of o^i, and of o^if or no more.
         network: a torchvision ResNet; its head is taken off.
         processes: on CUDA each takes the next device, on a CPU its share of the cores.
-        threads: of each of several processes, in place of that share.
+        threads: of each process, in place of that share.
 
     Raises:
         ValueError: a process died, or the network gives a study no numbers.
@@ -81,10 +81,11 @@ def _extract(
     threads: int | None,
 ) -> None:
     """Every `processes`-th of the batches that are left."""
-    if processes > 1:
-        take(threads or max(1, torch.get_num_threads() // processes))
+    take(threads)
     if processes > 1 and device.type == "cuda":
         device = torch.device("cuda", process % torch.cuda.device_count())
+    elif processes > 1 and threads is None:
+        take(max(1, torch.get_num_threads() // processes))
     mine = left[process::processes]
     network = network.to(device)
     files, done = pieces.open()
