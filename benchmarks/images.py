@@ -1,4 +1,4 @@
-"""An epoch over packed images without a model, and feature extraction against the bare forward pass."""
+"""An epoch over packed images without a model, feature extraction against the bare forward pass, and waits for data."""
 
 import tempfile
 from pathlib import Path
@@ -7,22 +7,26 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measure import alternate, at_least
+from benchmarks.measure import alternate, at_least, at_most
+from benchmarks.setting import BATCH, OBJECTIVE, labels, model, tokens
+from xpronet.common.course import Course
 from xpronet.data.dataset import StudyDataset, loader
 from xpronet.data.pack import ImagePack, normalise
 from xpronet.encoders.backbones import resnet
 from xpronet.prototypes.features import write_visual_features
 from xpronet.sources.images import read_image, resize_square
 from xpronet.sources.pack_writer import pack_image, write_pack
+from xpronet.training.loop import step
 
 COUNT, RESIZE, CROP = 256, 256, 224
+STEPS = 3
 
 
 def rows() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         files = draw(Path(folder))
         pack = packed(Path(folder), files)
-        return [epoch(pack, files), features(Path(folder), pack)]
+        return [epoch(pack, files), features(Path(folder), pack), *(waiting(pack, workers) for workers in (0, 2))]
 
 
 def draw(folder: Path) -> list[Path]:
@@ -92,3 +96,17 @@ def features(folder: Path, pack: ImagePack) -> dict:
 
     seconds, limit = alternate(ours, bare, repeats=3)
     return at_least("feature extraction, ResNet-101", 2 * count / seconds, 2 * count / limit, 0.95, "images/s")
+
+
+def waiting(pack: ImagePack, workers: int) -> dict:
+    """The share of a few whole training steps, ResNet-101, that goes into waiting for batches, as Course counts it."""
+    studies, network = [[2 * n, 2 * n + 1] for n in range(BATCH * STEPS)], model().train()
+    words = tokens().tolist() * STEPS
+    dataset = StudyDataset(pack, studies, tokens=words, labels=labels(len(studies)).numpy(), augment=True)
+    adam = torch.optim.Adam(network.parameters(), lr=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1.0)
+    course = Course(network, adam, schedule, device=torch.device("cpu"), states=None)
+    for batch in course.batches(loader(dataset, batch_size=BATCH, shuffle=True, workers=workers), what="steps"):
+        step(network, adam, batch, OBJECTIVE, "float32")
+    course.finish_epoch({}, 0.0, {})
+    return at_most(f"waiting for data, {workers} workers", course.pace[0]["data_wait"], 0.05, 1, "of a step")

@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from multiprocessing.reduction import ForkingPickler
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -142,6 +143,49 @@ def test_a_batch_holds_each_study_s_own_images_words_and_labels(pack, workers):
             assert words == TOKENS[study] + [0] * (len(words) - len(TOKENS[study]))
             assert batch.labels[row].tolist() == LABELS[study].tolist()
     assert sorted(seen) == list(range(len(VIEWS)))
+
+
+def test_batches_are_the_same_whatever_the_number_of_workers(pack):
+    """All of them, in order, crops and padding too: `runtime.workers` changes no result."""
+    found = []
+    for workers in (0, 1, 2):
+        batches = loader(augmented(pack), batch_size=2, shuffle=True, seed=1, workers=workers)
+        batches.sampler.epoch = 5
+        found.append([{name: tensor.tolist() for name, tensor in vars(batch).items()} for batch in batches])
+    assert found[0] == found[1] == found[2] and len(found[0]) == 4
+
+
+def test_pixels_are_copied_once_from_the_file_into_the_batch(pack):
+    for dataset in (augmented(pack), StudyDataset(pack, VIEWS)):
+        items = [dataset[0, study] for study in range(len(VIEWS))]
+        assert all(np.shares_memory(view, pack._pixels) for pixels, *_ in items for view in pixels)
+        assert not np.shares_memory(collate(items).pixels.numpy(), pack._pixels)
+
+
+def test_a_gpu_copies_from_pinned_memory_while_the_program_goes_on(pack, monkeypatch):
+    """Only a GPU: elsewhere nobody would wait for the end of the copy."""
+    assert not loader(StudyDataset(pack, VIEWS), batch_size=1).pin_memory
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert loader(StudyDataset(pack, VIEWS), batch_size=1).pin_memory
+    tensors = [Mock() for _ in range(5)]
+    Batch(*tensors).pin_memory().to("cuda:0")
+    Batch(*tensors).to("cpu")
+    for tensor in tensors:
+        tensor.pin_memory().to.assert_called_once_with("cuda:0", non_blocking=True)
+        tensor.to.assert_called_once_with("cpu", non_blocking=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU: torch.cuda.is_available() is false")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_reach_a_gpu_as_they_are(pack, workers):
+    torch.cuda.init()
+    expected = [StudyDataset(pack, VIEWS).views(0, study) for study in range(len(VIEWS))]
+    for batch in loader(StudyDataset(pack, VIEWS, tokens=TOKENS, labels=LABELS), batch_size=3, workers=workers):
+        assert batch.pixels.is_pinned() and batch.tokens.is_pinned()
+        there = batch.to("cuda")
+        for row, study in enumerate(there.positions.tolist()):
+            np.testing.assert_array_equal(there.pixels[row][there.views[row]].cpu(), expected[study])
 
 
 def test_batches_that_are_given_stay_as_they_are(pack):

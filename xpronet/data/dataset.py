@@ -43,8 +43,14 @@ class Batch:
     def __setstate__(self, state):
         vars(self).update({name: torch.from_numpy(array) for name, array in state.items()})
 
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU copies from by itself; what a DataLoader calls."""
+        return Batch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
+
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        """On a GPU before the copy is done: what is computed there comes after it."""
+        beside = torch.device(device).type == "cuda"
+        return Batch(**{name: tensor.to(device, non_blocking=beside) for name, tensor in vars(self).items()})
 
     def first(self, studies: int) -> "Batch":
         return self.part(0, studies)
@@ -70,7 +76,7 @@ def image_positions(studies: Sequence[Study]) -> list[list[int]]:
 
 
 class StudyDataset(Dataset):
-    """Items are (pixels (V, H, W) uint8, token ids, labels (K,), position).
+    """Items are (pixels, V of (H, W) uint8, token ids, labels (K,), position).
 
     With `augment`, pixels are random crops that depend on seed, epoch and study only: not on the order of the studies
     nor on the number of worker processes.
@@ -109,12 +115,12 @@ class StudyDataset(Dataset):
         labels = self.labels[study] if self.labels is not None else np.zeros(0, np.float32)
         return self.views(epoch, study), tokens, labels, study
 
-    def views(self, epoch: int, study: int) -> np.ndarray:
-        """(V, H, W) uint8, what the model sees of a study in an epoch."""
+    def views(self, epoch: int, study: int) -> Sequence[np.ndarray]:
+        """V of (H, W) uint8, what the model sees of a study in an epoch: places in the file, no copies."""
         if self.augment:
             generator = torch.Generator().manual_seed(hash((self.seed, epoch, study)))
-            return np.stack([self.pack.random_crop(position, generator) for position in self.images[study]])
-        return np.stack([self.pack.square(position) for position in self.images[study]])
+            return [self.pack.random_crop(position, generator) for position in self.images[study]]
+        return [self.pack.square(position) for position in self.images[study]]
 
 
 class EpochSampler(Sampler):
@@ -150,16 +156,19 @@ class ShareSampler(Sampler):
 
 
 def collate(items: Sequence[tuple]) -> Batch:
+    """Studies as one batch, into which their pixels are copied, once."""
     pixels, tokens, labels, positions = zip(*items, strict=True)
     count, width = max(map(len, pixels)), max(map(len, tokens))
     views = torch.zeros(len(items), count, dtype=torch.bool)
-    padded = torch.zeros(len(items), count, *pixels[0].shape[1:], dtype=torch.from_numpy(pixels[0]).dtype)
+    padded = np.zeros((len(items), count, *pixels[0][0].shape), pixels[0][0].dtype)
     ids = torch.zeros(len(items), width, dtype=torch.int64)
-    for row, (image, report) in enumerate(zip(pixels, tokens, strict=True)):
-        views[row, : len(image)] = True
-        padded[row, : len(image)] = torch.from_numpy(image)
+    for row, (images, report) in enumerate(zip(pixels, tokens, strict=True)):
+        views[row, : len(images)] = True
+        for view, image in enumerate(images):
+            padded[row, view] = image
         ids[row, : len(report)] = torch.tensor(report, dtype=torch.int64)
-    return Batch(padded, views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions))
+    batch = torch.from_numpy(padded), views, ids, torch.from_numpy(np.stack(labels)).float(), torch.tensor(positions)
+    return Batch(*batch)
 
 
 def loader(
@@ -203,9 +212,14 @@ class _Loader(DataLoader):
     """The one way to load batches: whatever becomes of its worker processes, the main one does not wait for ever."""
 
     def __init__(self, dataset: StudyDataset, workers: int, **order):
-        timeout = PATIENCE if workers else 0
         super().__init__(
-            dataset, collate_fn=collate, num_workers=workers, timeout=timeout, worker_init_fn=_leave_signals, **order
+            dataset,
+            collate_fn=collate,
+            num_workers=workers,
+            timeout=PATIENCE if workers else 0,
+            worker_init_fn=_leave_signals,
+            pin_memory=torch.cuda.is_initialized(),  # the network is on a GPU already
+            **order,
         )
 
     def __iter__(self):

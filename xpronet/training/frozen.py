@@ -38,7 +38,7 @@ class FrozenDataset(StudyDataset):
 
     def views(self, epoch: int, study: int) -> np.ndarray:
         first = epoch % self._crops * self._starts[-1]
-        return np.array(self._features[first + self._starts[study] : first + self._starts[study + 1]])
+        return self._features[first + self._starts[study] : first + self._starts[study + 1]]
 
 
 def freeze(
