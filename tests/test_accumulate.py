@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from xpronet.common.devices import loss_scaling
 from xpronet.common.processes import Group
 from xpronet.common.shares import Share
 from xpronet.data.dataset import Batch
@@ -36,12 +37,20 @@ def model(**options) -> XProNet:
     return XProNet(ModelConfig(vocab_size=8, d_prototype=8, **SIZES, **options)).train()
 
 
-def stepped(network: XProNet, batch: Batch, *, frozen: bool, formulation: str = "official", **options):
+def stepped(
+    network: XProNet,
+    batch: Batch,
+    *,
+    frozen: bool,
+    formulation: str = "official",
+    precision: str = "float32",
+    **options,
+):
     network = copy.deepcopy(network)
     network.visual.freeze(frozen)
     torch.manual_seed(7)  # of dropout, which is on everywhere
     sgd = torch.optim.SGD(network.parameters(), lr=1.0)
-    losses, norm = step(network, sgd, batch, Objective(**OBJECTIVE, formulation=formulation), "float32", **options)
+    losses, norm = step(network, sgd, batch, Objective(**OBJECTIVE, formulation=formulation), precision, **options)
     return losses, norm, network.state_dict(), torch.rand(())
 
 
@@ -76,3 +85,14 @@ def test_parts_are_even_and_none_is_empty():
     assert len(Share.of(Group(), 3).parts(8)) == 3
     two = [Share.of(Group(rank, 2), 5).parts(8) for rank in range(2)]
     assert [[(part.start, part.stop) for part in parts] for parts in two] == [[(0, 1), (1, 2)], [(2, 3), (3, 5)]]
+
+
+def test_fp16_trains_a_whole_network(batch):
+    """Its gradient is that of float32 but for rounding, whole or in parts."""
+    network = model()
+    expected = stepped(network, batch, frozen=True)
+    for parts in (1, 2):
+        scaler = loss_scaling(torch.device("cpu"), "fp16")
+        losses, norm = stepped(network, batch, frozen=True, precision="fp16", scaler=scaler, accumulate=parts)[:2]
+        torch.testing.assert_close(losses, expected[0], rtol=0.02, atol=0.02)
+        torch.testing.assert_close(norm, expected[1], rtol=0.05, atol=0)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xpronet.common.params import Count, NotNegative, Number, Positive, Precision, Rate, Strict
+from xpronet.common.params import Count, Nonfinite, NotNegative, Number, Positive, Precision, Rate, Strict
 from xpronet.model.params import Formulation
 
 
@@ -60,7 +60,7 @@ class TrainParams(Strict):
     """Over which both rates rise from zero, in fractions of an epoch too."""
     clip_norm: Positive | None
     """The gradient's largest norm; null: not clipped."""
-    nonfinite: Literal["stop", "skip"]
+    nonfinite: Nonfinite
     """A loss or gradient that is no number: `stop` ends the run and saves the batch, `skip` leaves the step out."""
     freeze_epochs: Annotated[int, Field(ge=0)]
     """Epochs at the beginning with the visual extractor as it starts, from stored patch features; `epochs`: all."""
