@@ -402,7 +402,7 @@ def test_a_gradient_without_numbers_is_told_from_a_loss():
 
 
 @pytest.mark.parametrize("text", ["CUDA out of memory. Tried\nto", "DefaultCPUAllocator: can't allocate memory"])
-def test_too_little_memory_names_the_batch_size(text):
+def test_too_little_memory_names_what_keeps_the_result(text):
     run = Run()
 
     def forward(*args, **options):
@@ -410,7 +410,7 @@ def test_too_little_memory_names_the_batch_size(text):
 
     run.model.forward = forward
     with pytest.raises(
-        ValueError, match=r"^train epoch 1/7: out of memory \(.*\): lower train.batch_size = 2 "
+        ValueError, match=r"^train epoch 1/7: out of memory \(.*\): raise train.accumulate = 1 or set train.checkpoint"
     ) as error:
         run.train()
     assert "\n" not in str(error.value)

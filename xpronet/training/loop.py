@@ -89,6 +89,7 @@ def train(
     """
     torch.manual_seed(seed)
     model.to(device)
+    model.visual.checkpointing = params.checkpointing
     if group.size > 1:
         synchronise(model)
     adam = optimiser(model, params)
@@ -197,7 +198,10 @@ def _in_parts(model, batch, shares, objective, precision, scaler) -> Losses:
 def _epoch(course, model, adam, batches, objective, params) -> Row:
     """What is left of a pass over the train split -> of the whole pass: mean losses per study, and what to watch."""
     what = f"train epoch {course.epoch + 1}/{params.epochs}"
-    advice = f"lower train.batch_size = {params.batch_size} (another training), or set train.precision=bf16"
+    advice = (
+        f"raise train.accumulate = {params.accumulate} or set train.checkpointing=true, which keep the result; else "
+        f"lower train.batch_size = {params.batch_size}, or set train.precision=bf16"
+    )
     prototypes = getattr(model, "prototypes", None)  # (M, D)
     sums = course.sums(
         losses=torch.zeros(len(Losses._fields)),

@@ -42,6 +42,8 @@ class TrainParams(Strict):
     """Studies per step."""
     accumulate: Count
     """Parts that a step computes its batch in, one after the other: less memory and more time, the same result."""
+    checkpointing: bool
+    """Compute the ResNet's blocks again in the backward pass instead of keeping them: less memory, the same result."""
     lr_visual: Rate
     """Rate of the visual extractor."""
     lr: Rate
