@@ -27,6 +27,7 @@ PARAMS = {
     "epochs": 1,
     "batch_size": BATCH,
     "accumulate": 1,
+    "checkpointing": False,
     "lr_visual": 1e-4,
     "lr": 1e-4,
     "optimiser": "adam",

@@ -26,6 +26,7 @@ RECIPE = TrainParams(
     epochs=30,
     batch_size=16,
     accumulate=1,
+    checkpointing=False,
     lr_visual=1e-3,
     lr=2e-3,
     optimiser="adam",

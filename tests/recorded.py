@@ -12,6 +12,7 @@ CLASSIFIER = ClassifierParams(
     batch_size=2,
     lr=1e-3,
     weight_decay=0.0,
+    nonfinite="stop",
     precision="float32",
     sync_batch_norm=True,
     thresholds="each",

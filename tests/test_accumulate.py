@@ -1,12 +1,13 @@
-"""A batch in parts trains what the batch trains: else whoever lacks memory has another model."""
+"""What saves memory trains the same model: a batch in parts, and activations that are computed again."""
 
 import copy
 
 import pytest
 import torch
 
+from xpronet.common.devices import loss_scaling
 from xpronet.common.processes import Group
-from xpronet.common.shares import Share
+from xpronet.common.shares import Share, synchronise
 from xpronet.data.dataset import Batch
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -36,12 +37,20 @@ def model(**options) -> XProNet:
     return XProNet(ModelConfig(vocab_size=8, d_prototype=8, **SIZES, **options)).train()
 
 
-def stepped(network: XProNet, batch: Batch, *, frozen: bool, formulation: str = "official", **options):
+def stepped(
+    network: XProNet,
+    batch: Batch,
+    *,
+    frozen: bool,
+    formulation: str = "official",
+    precision: str = "float32",
+    **options,
+):
     network = copy.deepcopy(network)
     network.visual.freeze(frozen)
     torch.manual_seed(7)  # of dropout, which is on everywhere
     sgd = torch.optim.SGD(network.parameters(), lr=1.0)
-    losses, norm = step(network, sgd, batch, Objective(**OBJECTIVE, formulation=formulation), "float32", **options)
+    losses, norm = step(network, sgd, batch, Objective(**OBJECTIVE, formulation=formulation), precision, **options)
     return losses, norm, network.state_dict(), torch.rand(())
 
 
@@ -76,3 +85,55 @@ def test_parts_are_even_and_none_is_empty():
     assert len(Share.of(Group(), 3).parts(8)) == 3
     two = [Share.of(Group(rank, 2), 5).parts(8) for rank in range(2)]
     assert [[(part.start, part.stop) for part in parts] for parts in two] == [[(0, 1), (1, 2)], [(2, 3), (3, 5)]]
+
+
+def test_fp16_trains_a_whole_network(batch):
+    """Its gradient is that of float32 but for rounding, whole or in parts."""
+    network = model()
+    expected = stepped(network, batch, frozen=True)
+    for parts in (1, 2):
+        scaler = loss_scaling(torch.device("cpu"), "fp16")
+        losses, norm = stepped(network, batch, frozen=True, precision="fp16", scaler=scaler, accumulate=parts)[:2]
+        torch.testing.assert_close(losses, expected[0], rtol=0.02, atol=0.02)
+        torch.testing.assert_close(norm, expected[1], rtol=0.05, atol=0)
+
+
+def kept(network: XProNet, batch: Batch) -> int:
+    """Bytes that a forward pass keeps for the backward pass, each tensor once."""
+    sizes = {}
+
+    def pack(tensor):
+        sizes[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network.visual(batch.images[batch.views])
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_checkpointing_keeps_less_and_takes_the_same_step(batch, parts):
+    """To the bit, batch norm's statistics too, which the second pass must not move again."""
+    network = model()
+    expected, before = stepped(network, batch, frozen=False, accumulate=parts), kept(copy.deepcopy(network), batch)
+    network.visual.checkpointing = True
+    found = stepped(network, batch, frozen=False, accumulate=parts)
+    for name, tensor in found[2].items():
+        assert torch.equal(tensor, expected[2][name]), name
+    assert torch.equal(found[0], expected[0]) and found[3] == expected[3]
+    assert kept(copy.deepcopy(network), batch) < before / 2
+
+
+def test_checkpointing_does_not_move_the_statistics_of_several_processes(batch, monkeypatch):
+    """Whose batch norm is our own."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda x: None)
+    states = []
+    for again in (False, True):
+        network = model()
+        synchronise(network)
+        network.visual.checkpointing = again
+        with Share(0, 5, 8):
+            network.visual(batch.images[batch.views]).square().mean().backward()
+        states.append(network.state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert states[1]["visual.layers.1.num_batches_tracked"] == 1

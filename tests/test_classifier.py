@@ -93,8 +93,8 @@ def test_thresholds_are_those_of_the_kept_epoch(run):
 def test_the_history_is_means_per_study(run):
     """The last, smaller batch weighs less: two studies of loss ln(1 + e^-2), three of ln(1 + e^2)."""
     loss = (2 * math.log1p(math.exp(-2)) + 3 * math.log1p(math.exp(2))) / 5
-    rows = [[epoch, pytest.approx(loss, rel=1e-4), score] for epoch, score in enumerate((0.75, 1, 1, 0.5), start=1)]
-    assert [list(row) for row in run.fitted.history] == [["epoch", "loss", "val_macro_AUROC"]] * 4
+    rows = [[epoch, pytest.approx(loss, rel=1e-4), 0, score] for epoch, score in enumerate((0.75, 1, 1, 0.5), start=1)]
+    assert [list(row) for row in run.fitted.history] == [["epoch", "loss", "skipped", "val_macro_AUROC"]] * 4
     assert [list(row.values()) for row in run.fitted.history] == rows
 
 
@@ -208,8 +208,26 @@ def test_a_loss_that_is_no_number_names_the_rate(monkeypatch):
     """Else the ranking on validation says that its input contains NaN, and nobody knows why."""
     forward = Classifier.forward
     monkeypatch.setattr(Classifier, "forward", lambda self, *args: forward(self, *args) * torch.nan)
-    with pytest.raises(ValueError, match="^classifier epoch 1: the loss is not a number any more; lower classifier.lr"):
+    with pytest.raises(ValueError, match="^classifier epoch 1/4: the loss is not a number any more; lower classifier"):
         Run(monkeypatch)
+
+
+def test_a_step_without_numbers_is_left_out_and_counted(monkeypatch):
+    """As in stage train: the mean is over the studies of the others."""
+    forward = Classifier.forward
+
+    def broken(self, images, views):
+        logits = forward(self, images, views)
+        return logits * torch.nan if len(self.run.steps) == 2 else logits
+
+    monkeypatch.setattr(Classifier, "forward", broken)
+    run = Run(monkeypatch, nonfinite="skip")
+    rows = run.fitted.history
+    assert [row["skipped"] for row in rows] == [1, 0, 0, 0] and all(math.isfinite(row["loss"]) for row in rows)
+    taken = [study for step in (run.steps[0], run.steps[2]) for study in step["studies"]]
+    expected = sum(math.log1p(math.exp(-2 if study < 2 else 2)) for study in taken) / len(taken)
+    assert rows[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert np.isfinite(run.weights).all()
 
 
 def test_probabilities_that_are_no_numbers_are_refused(classifier):

@@ -271,7 +271,7 @@ def test_a_worker_that_dies_or_starves_or_hangs_is_one_line(pack, monkeypatch, f
     monkeypatch.setattr(module, "PATIENCE", 1)
     with pytest.raises((RuntimeError, MemoryError)) as error:
         list(loader(Failing(pack, fail), batch_size=1, workers=1))
-    assert re.search(rf"^{line}.*: lower train.batch_size", explain(error.value))
+    assert re.search(rf"^{line}.*: raise train.accumulate or .*; else lower train.batch_size", explain(error.value))
     assert "\n" not in explain(error.value)
 
 

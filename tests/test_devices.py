@@ -380,17 +380,17 @@ def test_a_gpu_that_is_not_there_stops_the_run_before_any_work(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["cpu", "mps", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
-def test_bf16_is_on_where_it_is_asked_for(name):
+def test_half_precision_is_on_where_it_is_asked_for(name):
     """PyTorch switches it off with a warning where a device lacks it."""
-    for precision in ("float32", "bf16"):
+    for precision, half in (("float32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
         with devices.autocast(torch.device(name), precision):
-            assert torch.is_autocast_enabled(name) == (precision == "bf16")
-            assert precision == "float32" or torch.get_autocast_dtype(name) == torch.bfloat16
+            assert torch.is_autocast_enabled(name) == (half is not None)
+            assert half is None or torch.get_autocast_dtype(name) == half
 
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_the_whole_pipeline_runs_on_the_gpu(new_project, precision):
     """`runtime.device: cuda`, from nothing to the metrics."""
     changes = {group: {**MINIATURE[group], "precision": precision} for group in ("classifier", "train")}

@@ -238,10 +238,10 @@ def test_a_killed_process_keeps_nobody_away(tmp_path):
     ("error", "line"),
     [
         (ValueError("a: wrong"), "^a: wrong$"),
-        (MemoryError(), r"^out of memory \(of the machine\): lower train.batch_size"),
+        (MemoryError(), r"^out of memory \(of the machine\): raise train.accumulate or set train.checkpointing"),
         (
             RuntimeError("CUDA out of memory. Tried to allocate\n20 MiB"),
-            r"^out of memory \(CUDA .* 20 MiB\): lower train.b",
+            r"^out of memory \(CUDA .* 20 MiB\): raise train.acc",
         ),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),

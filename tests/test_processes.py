@@ -16,6 +16,8 @@ import stages.classify
 import stages.train
 from benchmarks import kills, processes
 from tests.conftest import ended, forked, forking, launched, sharing
+from xpronet.common.course import descend
+from xpronet.common.devices import loss_scaling
 from xpronet.common.processes import LOST, Group, together
 from xpronet.common.shares import BatchNorm, Share, same_statistics, synchronise
 from xpronet.common.states import States
@@ -84,6 +86,26 @@ def test_a_process_that_a_launcher_started_does_not_wait_for_one_that_is_gone():
     children = [forked(lambda rank=rank: work(rank)) for rank in range(2)]
     assert ended(children[1], within=30) == -signal.SIGKILL
     assert ended(children[0], within=30) == LOST
+
+
+def test_processes_leave_out_the_same_step_of_fp16():
+    """Where the gradient of one overflows: else their weights and loss scales part for ever."""
+    port = processes.free_port()
+
+    def work(rank: int):
+        launched(rank, 2, port)
+        with together(1, CPU) as group:
+            weight = nn.Parameter(torch.ones(2))
+            sgd, scaler = torch.optim.SGD([weight], lr=1.0), loss_scaling(CPU, "fp16")
+            for gradient in (torch.inf if rank else 1.0, 1.0):
+                sgd.zero_grad()
+                scaler.scale(gradient * weight.sum()).backward()
+                _, norm = descend([weight], sgd, torch.ones(1), scaler=scaler, group=group)
+            assert scaler.get_scale() == 2**15 and weight.tolist() == [-1, -1] and abs(norm.item() - 8**0.5) < 1e-6
+        return 0
+
+    children = [forked(lambda rank=rank: work(rank)) for rank in range(2)]
+    assert [ended(child, within=60) for child in children] == [0, 0]
 
 
 def test_a_stage_of_one_process_is_not_started_twice(monkeypatch):

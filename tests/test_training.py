@@ -7,6 +7,7 @@ from torch import nn
 
 from tests.published import RECIPE
 from tests.recorded import Studies
+from xpronet.common import course
 from xpronet.data.dataset import Batch
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, Output, XProNet
@@ -87,9 +88,9 @@ class Model(nn.Module):
         assert tokens.tolist() == [[0, study + 1, 0] for study in studies]
         assert views.sum(dim=1).tolist() == [2 if study == 1 else 1 for study in studies]
         torch.testing.assert_close(images[:, 0, 0, 0, 0], (50 * studies / 255 - 0.485) / 0.229)
-        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         self.run.events.append("step")
-        self.run.steps.append({"studies": studies.tolist(), "training": self.training, "bf16": half})
+        self.run.steps.append({"studies": studies.tolist(), "training": self.training, "half": half})
         self.run.draws.append(torch.rand(()).item())  # as a dropout would
         size, length = len(studies), tokens.shape[1] - 1
         words = (self.visual.weight.sum() + self.rest - self.nats[studies])[:, None, None].expand(-1, length, 7)
@@ -205,9 +206,42 @@ def test_a_loss_that_is_no_number_stops_the_run_at_once(value):
     assert 3 in run.steps[-1]["studies"] and len(run.events) <= 5 + 3
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_the_forward_pass_has_the_precision_that_is_asked_for(precision):
-    assert [step["bf16"] for step in Run().train(epochs=1, precision=precision).steps] == [precision == "bf16"] * 3
+@pytest.mark.parametrize(("precision", "half"), [("float32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_the_forward_pass_has_the_precision_that_is_asked_for(precision, half):
+    assert [step["half"] for step in Run().train(epochs=1, precision=precision).steps] == [half] * 3
+
+
+def test_fp16_scales_the_loss_and_takes_the_scale_back(run):
+    """Before norm and clipping: the rows are those of float32, and so are the steps."""
+    found = Run().train(precision="fp16")
+    for row, expected in zip(found.history, run.history, strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+    assert found.weights == pytest.approx(np.array(run.weights), rel=1e-5)
+    clipped = Run().train(precision="fp16", clip_norm=0.5, epochs=1)
+    assert clipped.history[0]["gradient_norm"] == pytest.approx(2**0.5, rel=1e-5)
+
+
+def overflowing(run: Run, limit: float) -> Run:
+    """A gradient beyond `limit` is infinite, as it is in fp16 from 65,504 up."""
+    run.model.rest.register_hook(lambda gradient: torch.where(gradient.abs() > limit, torch.inf, gradient))
+    return run
+
+
+def test_a_step_whose_scaled_gradient_overflows_is_left_out_and_counted():
+    """The next has half the scale; no other step is touched, and nobody has to ask for it."""
+    run = overflowing(Run(), 2**14.5).train(precision="fp16", epochs=2)
+    assert [row["skipped"] for row in run.history] == [2, 0]
+    assert run.weights[1] == pytest.approx((1e-3 + 3 * 0.5e-3, 3e-3 + 3 * 1.5e-3), rel=1e-4)
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_a_loss_scale_that_collapses_ends_the_run(nonfinite, monkeypatch):
+    """Not in silence, with a model that has learnt nothing."""
+    monkeypatch.setattr(course, "SMALLEST_SCALE", 2**14.5)
+    run = overflowing(Run(), 0)
+    with pytest.raises(ValueError, match="the gradient is not a number at any scale of fp16; take bf16 or float32, or"):
+        run.train(precision="fp16", nonfinite=nonfinite, epochs=7)
+    assert run.model.rest.item() == 0 and len(run.steps) == 2
 
 
 def test_rates_of_a_warm_up_and_a_cosine_change_with_every_step():

@@ -127,6 +127,7 @@ def classified(origin, tmp_path_factory):
                     "batch_size": 5,
                     "lr": 1e-3,
                     "weight_decay": 1e-2,
+                    "nonfinite": "stop",
                     "precision": "float32",
                     "thresholds": "shared",
                 }

@@ -2,23 +2,24 @@
 
 import copy
 import logging
-import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from xpronet.classifier.calibration import macro_auroc
 from xpronet.classifier.network import StudyClassifier, predict
 from xpronet.classifier.params import ClassifierParams
 from xpronet.classifier.thresholds import choose_thresholds
-from xpronet.common.course import Course
+from xpronet.common.course import Course, Row, descend
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
-from xpronet.common.shares import add_gradients, added, same_statistics, shared, synchronise
+from xpronet.common.shares import added, same_statistics, shared, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
@@ -56,7 +57,7 @@ def fit(
         group: the processes that train together, each on its share of every batch.
 
     Raises:
-        ValueError: loss or probabilities are no numbers any more, or there is not enough memory.
+        ValueError: loss, gradient or probabilities are no numbers any more, or there is not enough memory.
         Stopped: a signal has asked for the end.
     """
     torch.manual_seed(seed)
@@ -70,10 +71,11 @@ def fit(
         synchronise(classifier)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=params.lr, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, params.lr, total_steps=params.epochs * len(batches))
-    with Course(classifier, optimiser, schedule, device=device, states=states, group=group) as course:
+    options = {"device": device, "states": states, "group": group, "precision": params.precision}
+    with Course(classifier, optimiser, schedule, **options) as course:
         kept = course.restore()
         while course.epoch < params.epochs:
-            loss = _epoch(course, batches, params)
+            learnt = _epoch(course, batches, params)
             same_statistics(classifier, group)
             with course.validating(), memory_for("validation of the classifier", "lower runtime.batch_size"):
                 probabilities = predict(
@@ -86,8 +88,8 @@ def fit(
                     group=group,
                 )
             score = group.told(macro_auroc(val.labels, probabilities))
-            row = {"epoch": course.epoch + 1, "loss": loss, "val_macro_AUROC": score}
-            logger.info("classifier epoch %d: loss %.4f, validation macro AUROC %.4f", *row.values())
+            row = {"epoch": course.epoch + 1, **learnt, "val_macro_AUROC": score}
+            logger.info("classifier epoch %d: loss %.4f, validation macro AUROC %.4f", row["epoch"], row["loss"], score)
             better = course.is_best(score)
             if better:
                 kept = {**copy.deepcopy(classifier.state_dict()), "probabilities": torch.from_numpy(probabilities)}
@@ -99,33 +101,42 @@ def fit(
     )
 
 
-def _epoch(course: Course, batches: DataLoader, params: ClassifierParams) -> float:
-    """What is left of a pass over the train split -> the mean loss per study of the whole of it."""
+def _epoch(course: Course, batches: DataLoader, params: ClassifierParams) -> Row:
+    """What is left of a pass over the train split -> of the whole of it: mean loss per study, and steps left out."""
     what = f"classifier epoch {course.epoch + 1}/{params.epochs}"
     advice = f"lower classifier.batch_size = {params.batch_size} (another training), or set classifier.precision=bf16"
-    total = course.sums(loss=torch.zeros((), dtype=torch.float64))["loss"]
+    skip, help = params.nonfinite == "skip", "lower classifier.lr"
+    sums = course.sums(
+        loss=torch.zeros((), dtype=torch.float64),
+        studies=torch.zeros((), dtype=torch.int64),
+        skipped=torch.zeros((), dtype=torch.int64),
+    )
     course.module.train()
     for batch in course.batches(batches, what=what):
+        step = partial(_step, course, batch.to(course.device), params.precision)
         with memory_for(what, advice):
-            loss = _step(course, batch.to(course.device), params.precision)
-        total += loss * course.share.size
-        if not math.isfinite(loss):
-            line = f"classifier epoch {course.epoch + 1}: the loss is not a number any more; lower classifier.lr"
-            raise course.unusable(batch, batches.dataset, line)
-    return total.item() / len(batches.dataset)
+            taken = course.take(step, batch, batches.dataset, what=what, help=help, skip=skip)
+        if taken is None:
+            sums["skipped"] += 1
+            continue
+        sums["loss"] += taken[0].item() * course.share.size
+        sums["studies"] += course.share.size
+    if not sums["studies"]:
+        raise ValueError(f"{what}: every step is left out, its loss or gradient is no number; {help}")
+    if sums["skipped"]:
+        logger.warning("%s: %d steps left out, whose loss or gradient was no number", what, sums["skipped"])
+    return {"loss": (sums["loss"] / sums["studies"]).item(), "skipped": sums["skipped"].item()}
 
 
-def _step(course: Course, batch: Batch, precision: Precision) -> float:
-    """The mean loss before the step."""
+def _step(course: Course, batch: Batch, precision: Precision) -> tuple[Tensor, Tensor]:
+    """The mean loss before the step (1,) and the gradient's norm."""
+    course.optimiser.zero_grad()
     with course.share as share:
         with autocast(course.device, precision):
             logits = course.module(batch.images, batch.views)
         loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum" if shared() else "mean")
         if shared():
             loss = added(loss / (share.size * batch.labels.shape[1]))
-        course.optimiser.zero_grad()
-        loss.backward()
-    add_gradients(course.module.parameters(), share.group)
-    course.optimiser.step()
-    course.schedule.step()
-    return loss.item()
+        course.scaler.scale(loss).backward()
+    options = {"scaler": course.scaler, "group": share.group}
+    return descend(course.module.parameters(), course.optimiser, loss[None], **options)

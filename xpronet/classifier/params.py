@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from xpronet.common.params import Count, NotNegative, PathName, Precision, Rate, Strict
+from xpronet.common.params import Count, Nonfinite, NotNegative, PathName, Precision, Rate, Strict
 from xpronet.encoders.params import Backbone
 
 Thresholds = Literal["shared", "each"]
@@ -23,6 +23,8 @@ class ClassifierParams(Strict):
     """Highest rate of the one-cycle schedule of AdamW."""
     weight_decay: NotNegative
     """Of AdamW."""
+    nonfinite: Nonfinite
+    """A loss or gradient that is no number: `stop` ends the run and saves the batch, `skip` leaves the step out."""
     precision: Precision
     """Of matrix products and convolutions."""
     sync_batch_norm: bool

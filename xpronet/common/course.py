@@ -1,15 +1,17 @@
 """The course of a training: where it stands, which is all that decides what follows, saved now and then and restored.
 
-Killed at any moment and started again it ends in the same bytes: a state holds weights and buffers, optimiser and
-schedule, the random generators, the epoch and the step in it, the sums since the epoch began, the history and the best
-epoch. The order of an epoch and its augmentation follow from seed, epoch and study (xpronet/data/dataset.py).
+Killed at any moment and started again it ends in the same bytes: a state holds weights and buffers, optimiser, schedule
+and fp16's loss scale, the random generators, the epoch and the step in it, the sums since the epoch began, the history
+and the best epoch. The order of an epoch and its augmentation follow from seed, epoch and study
+(xpronet/data/dataset.py).
 """
 
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from xpronet.common.devices import loss_scaling
 from xpronet.common.files import replacing
 from xpronet.common.processes import ALONE, LOST, Group
 from xpronet.common.progress import track
-from xpronet.common.shares import Share
+from xpronet.common.shares import Share, add_gradients
 from xpronet.common.states import States
 from xpronet.common.weights import save_tensors
 
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SMALLEST_SCALE = 1.0  # of losses in fp16: below it the gradient itself overflows
 WAITING = 0.2  # share of an epoch's time from which its loader is the bottleneck
 
 
@@ -47,10 +51,12 @@ class Course:
         device: torch.device,
         states: States | None,
         group: Group = ALONE,
+        precision: str = "float32",
     ):
         """`states`: None keeps nothing, and leaves signals alone; only the first process of the group has some."""
         self.module, self.optimiser, self.schedule = module, optimiser, schedule
         self.device, self._states, self._group = device, states, group
+        self.scaler = loss_scaling(device, precision)
         self.epoch, self.done, self._steps = 0, 0, 0  # epochs, steps of this one and of all that are behind
         self.history: list[Row] = []  # a row per epoch, of what is the same again
         self.pace: list[Row] = []  # of what it took, which is not
@@ -83,6 +89,7 @@ class Course:
         self.module.load_state_dict(parts["module"])
         _restore_optimiser(self.optimiser, content["groups"], parts.get("optimiser", {}))
         self.schedule.load_state_dict(content["schedule"])
+        self.scaler.load_state_dict(content["scaler"])
         self._sums = parts.get("sums", {})
         set_random_states(parts["generators"], self.device)
         if self._states:
@@ -175,7 +182,41 @@ class Course:
         logger.warning("%s: training ends in epoch %d after step %d: %s", name, self.epoch + 1, self.done, line)
         raise Stopped(128 + self._signal)
 
-    def unusable(self, batch: Any, dataset: Any, line: str) -> ValueError:
+    def take(
+        self, step: Callable[[], tuple[Tensor, Tensor]], batch: Any, dataset: Any, *, what: str, help: str, skip: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """Take a step -> its losses and the gradient's norm; None where it is left out for want of numbers.
+
+        In fp16 a step whose scaled gradient overflows is left out in any case, and the next has a smaller scale.
+
+        Args:
+            step: has left the weights as they were where loss or norm are not finite.
+            skip: leave out such a step, and its traces in the statistics of batch norm, too.
+
+        Raises:
+            ValueError: a step without numbers is not to be left out, or the scale has become too small; what it takes
+                to see that step again is saved.
+        """
+        before = statistics(self.module) if skip else []
+        losses, norm = step()
+        number = bool(losses.isfinite().all())
+        if number and norm.isfinite():
+            self.schedule.step()
+            return losses, norm
+        if number and self.scaler.is_enabled():
+            if self.scaler.get_scale() < SMALLEST_SCALE:
+                line = f"{what}: the gradient is not a number at any scale of fp16; take bf16 or float32, or {help}"
+                raise self._unusable(batch, dataset, line)
+        elif not skip:
+            culprit = "gradient" if number else "loss"
+            raise self._unusable(batch, dataset, f"{what}: the {culprit} is not a number any more; {help}")
+        else:
+            restore_statistics(self.module, before)
+        with warnings.catch_warnings(action="ignore"):  # the first step of all may be one
+            self.schedule.step()
+        return None
+
+    def _unusable(self, batch: Any, dataset: Any, line: str) -> ValueError:
         """An error of `line`, the step and its studies, whose batch is saved with what it takes to see it again."""
         batch = joined(self._group.gathered(batch))
         if not self._group.first:
@@ -227,6 +268,7 @@ class Course:
             "steps": self._steps,
             "groups": state["param_groups"],
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         tensors = {
             "module": self.module.state_dict(),
@@ -244,6 +286,43 @@ class Course:
             logger.warning("the state is not saved, and training goes on: %s", error)
             return
         self._saved = True
+
+
+def descend(
+    parameters: Iterable[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    losses: Tensor,
+    *,
+    scaler: torch.amp.GradScaler,
+    group: Group,
+    clip_norm: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Take the step of gradients that are there, scaled -> losses (n,) and the gradient's norm (), on the CPU.
+
+    Gradients are summed over all processes, so that each decides the same; then unscaled, then clipped. Where a loss or
+    the norm is not finite the weights stay as they are.
+    """
+    parameters = list(parameters)
+    add_gradients(parameters, group)
+    scaler.unscale_(optimiser)
+    norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    if clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+    found = torch.cat([losses.detach(), norm[None]]).cpu()
+    if found.isfinite().all():
+        optimiser.step()
+    scaler.update()
+    return found[:-1], found[-1]
+
+
+def statistics(module: nn.Module) -> list[Tensor]:
+    """Copies of its buffers, which batch norm keeps its statistics in."""
+    return [each.clone() for each in module.buffers()]
+
+
+def restore_statistics(module: nn.Module, before: Sequence[Tensor]) -> None:
+    for buffer, copy in zip(module.buffers(), before, strict=True):
+        buffer.copy_(copy)
 
 
 def joined(batches: Sequence[Any]) -> Any:

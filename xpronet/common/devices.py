@@ -17,6 +17,14 @@ def choose(device: str) -> torch.device:
     return torch.device(device)
 
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 runs matrix products and convolutions in bf16; weights, optimiser, softmaxes and losses stay in float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """Matrix products and convolutions in half precision; weights, optimiser, softmaxes and losses stay in float32."""
+    return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
+
+
+def loss_scaling(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """What keeps small gradients from vanishing in fp16; with other precisions it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

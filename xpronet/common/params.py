@@ -47,7 +47,8 @@ Count = Annotated[int, Field(ge=1), Plausible]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PathName = Annotated[str, Field(min_length=1)]
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bf16", "fp16"]
+Nonfinite = Literal["stop", "skip"]
 
 
 class RuntimeParams(Strict):

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _LESS = (
-    "lower train.batch_size or classifier.batch_size, runtime.batch_size where nothing is learnt, or sizes as "
-    "n_prototypes, model.d_model, images.crop"
+    "raise train.accumulate or set train.checkpointing=true, which keep the result; else lower train.batch_size or "
+    "classifier.batch_size, runtime.batch_size where nothing is learnt, or sizes as n_prototypes, model.d_model, "
+    "images.crop"
 )
 _MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # as PyTorch says it
 _WORKERS = f"{_LESS}, or runtime.workers: 0 loads data in the main process"

@@ -3,15 +3,24 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
-from torch import nn
 
-from xpronet.common.course import Course, Row, holding, random_states, set_random_states
-from xpronet.common.devices import autocast
+from xpronet.common.course import (
+    Course,
+    Row,
+    descend,
+    holding,
+    random_states,
+    restore_statistics,
+    set_random_states,
+    statistics,
+)
+from xpronet.common.devices import autocast, loss_scaling
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
-from xpronet.common.shares import Share, add_gradients, same_statistics, synchronise
+from xpronet.common.shares import Share, same_statistics, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
@@ -80,13 +89,15 @@ def train(
     """
     torch.manual_seed(seed)
     model.to(device)
+    model.visual.checkpointing = params.checkpointing
     if group.size > 1 and params.sync_batch_norm:
         synchronise(model)
     adam = optimiser(model, params)
     loading = {"batch_size": params.batch_size, "shuffle": True, "seed": seed, "workers": workers, "group": group}
     moments = len(loader(dataset, **loading))  # steps of an epoch; a moment is half a step in, or a warm-up begins at 0
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate((step + 0.5) / moments, params))
-    with Course(model, adam, schedule, device=device, states=states, group=group) as course:
+    options = {"device": device, "states": states, "group": group, "precision": params.precision}
+    with Course(model, adam, schedule, **options) as course:
         best = course.restore()
         if best and group.first:
             with holding(model, best):
@@ -98,7 +109,7 @@ def train(
             batches = loader(frozen if still else dataset, **loading)
             factor = rate((course.epoch * moments + 0.5) / moments, params)  # of the epoch's first step
             row = {"epoch": course.epoch + 1, "lr": factor * params.lr, "lr_visual": factor * params.lr_visual}
-            row |= _epoch(course, model, adam, schedule, batches, objective, params)
+            row |= _epoch(course, model, adam, batches, objective, params)
             same_statistics(model, group)
             what = f"validation after epoch {course.epoch + 1}"
             with course.validating(), memory_for(what, "lower runtime.batch_size, which changes no result"):
@@ -127,6 +138,7 @@ def step(
     clip_norm: float | None = None,
     share: Share | None = None,
     accumulate: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of Eq. 20 -> the losses before it in the order of `Losses` (4,), and the gradient's norm, on the CPU.
 
@@ -135,35 +147,31 @@ def step(
     Args:
         share: which part of a batch `batch` is; None: the whole. Losses and the step are those of all of it.
         accumulate: in how many parts to compute it, one after the other.
+        scaler: of the losses in fp16.
     """
     share = share or Share.of(ALONE, len(batch.labels))
+    scaler = scaler or loss_scaling(batch.labels.device, "float32")  # none
     adam.zero_grad()
     parts = share.parts(accumulate)
     if len(parts) == 1:
-        losses = _backward(model, batch, share, objective, precision)
+        losses = _backward(model, batch, share, objective, precision, scaler)
     else:
-        losses = _in_parts(model, batch, parts, objective, precision)
-    add_gradients(model.parameters(), share.group)
-    norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
-    if clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
-    found = torch.stack([*losses, norm]).detach().cpu()
-    if found.isfinite().all():
-        adam.step()
-    return found[:-1], found[-1]
+        losses = _in_parts(model, batch, parts, objective, precision, scaler)
+    options = {"scaler": scaler, "group": share.group, "clip_norm": clip_norm}
+    return descend(model.parameters(), adam, torch.stack(losses), **options)
 
 
-def _backward(model, batch, share, objective, precision, together: Together | None = None) -> Losses:
+def _backward(model, batch, share, objective, precision, scaler, together: Together | None = None) -> Losses:
     """Losses of a batch or part, and their gradients added to what is there."""
     with share:
         with autocast(batch.labels.device, precision):
             output = model(batch.images, batch.tokens, batch.labels, views=batch.views)
         losses = training_losses(output, batch.tokens, batch.labels, objective=objective, together=together)
-        losses.total.backward()
+        scaler.scale(losses.total).backward()
     return Losses(*(each.detach() for each in losses))
 
 
-def _in_parts(model, batch, shares, objective, precision) -> Losses:
+def _in_parts(model, batch, shares, objective, precision, scaler) -> Losses:
     """The same in the memory of a part, to the same result: what the parts must know of each other is computed first.
 
     That costs a second forward pass. Each pass of each part draws the whole batch's random numbers, and uses its own.
@@ -177,31 +185,24 @@ def _in_parts(model, batch, shares, objective, precision) -> Losses:
             with autocast(device, precision):
                 output = model(part.images, part.tokens, part.labels, views=part.views)
             seen.append(seen_together(output, part.tokens, part.labels, objective=objective))
-    restore(model, buffers)
+    restore_statistics(model, buffers)
     together = Together(*(None if each[0] is None else sum(each) for each in zip(*seen, strict=True)))
     addends = []
     for share, part in zip(shares, parts, strict=True):
         set_random_states(drawn, device)
-        losses = _backward(model, part, share, objective, precision, together)
+        losses = _backward(model, part, share, objective, precision, scaler, together)
         addends.append(losses.cross_entropy)
     whole = losses.total - losses.cross_entropy + sum(addends)
     return losses._replace(total=whole, cross_entropy=sum(addends))
 
 
-def statistics(model: nn.Module) -> list[torch.Tensor]:
-    """Copies of its buffers: the statistics of batch norm."""
-    return [each.clone() for each in model.buffers()]
-
-
-def restore(model: nn.Module, buffers: list[torch.Tensor]) -> None:
-    for buffer, before in zip(model.buffers(), buffers, strict=True):
-        buffer.copy_(before)
-
-
-def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
+def _epoch(course, model, adam, batches, objective, params) -> Row:
     """What is left of a pass over the train split -> of the whole pass: mean losses per study, and what to watch."""
     what = f"train epoch {course.epoch + 1}/{params.epochs}"
-    advice = f"lower train.batch_size = {params.batch_size} (another training), or set train.precision=bf16"
+    advice = (
+        f"raise train.accumulate = {params.accumulate} or set train.checkpointing=true, which keep the result; else "
+        f"lower train.batch_size = {params.batch_size}, or set train.precision=bf16"
+    )
     prototypes = getattr(model, "prototypes", None)  # (M, D)
     sums = course.sums(
         losses=torch.zeros(len(Losses._fields)),
@@ -213,28 +214,16 @@ def _epoch(course, model, adam, schedule, batches, objective, params) -> Row:
     )
     model.train()
     for batch in course.batches(batches, what=what):
-        buffers = statistics(model) if params.nonfinite == "skip" else []
+        here = batch.to(course.device)
+        take = partial(step, model, adam, here, objective, params.precision, params.clip_norm, course.share)
+        take = partial(take, params.accumulate, course.scaler)
+        skip, help = params.nonfinite == "skip", "lower train.lr or train.lr_visual"
         with memory_for(what, advice):
-            losses, norm = step(
-                model,
-                adam,
-                batch.to(course.device),
-                objective,
-                params.precision,
-                params.clip_norm,
-                course.share,
-                params.accumulate,
-            )
-        if not (losses.isfinite().all() and norm.isfinite()):
-            if params.nonfinite == "stop":
-                culprit = "gradient" if losses.isfinite().all() else "loss"
-                line = f"{what}: the {culprit} is not a number any more; lower train.lr or train.lr_visual"
-                raise course.unusable(batch, batches.dataset, line)
-            schedule.step()
-            restore(model, buffers)
+            taken = course.take(take, batch, batches.dataset, what=what, help=help, skip=skip)
+        if taken is None:
             sums["skipped"] += 1
             continue
-        schedule.step()
+        losses, norm = taken
         sums["losses"] += course.share.size * losses
         sums["studies"] += course.share.size
         sums["norms"] += norm

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from xpronet.common.params import Count, NotNegative, Number, PathName, Positive, Precision, Rate, Strict
+from xpronet.common.params import Count, Nonfinite, NotNegative, Number, PathName, Positive, Precision, Rate, Strict
 from xpronet.model.params import Formulation, ModelParams, System
 from xpronet.systems.params import SystemsParams
 
@@ -54,6 +54,8 @@ class TrainParams(Strict):
     """Studies per step."""
     accumulate: Count
     """Parts that a step computes its batch in, one after the other: less memory and more time, the same result."""
+    checkpointing: bool
+    """Compute the ResNet's blocks again in the backward pass instead of keeping them: less memory, the same result."""
     lr_visual: Rate
     """Rate of the visual extractor."""
     lr: Rate
@@ -72,7 +74,7 @@ class TrainParams(Strict):
     """Over which both rates rise from zero, in fractions of an epoch too."""
     clip_norm: Positive | None
     """The gradient's largest norm; null: not clipped."""
-    nonfinite: Literal["stop", "skip"]
+    nonfinite: Nonfinite
     """A loss or gradient that is no number: `stop` ends the run and saves the batch, `skip` leaves the step out."""
     freeze_epochs: Annotated[int, Field(ge=0)]
     """Epochs at the beginning with the visual extractor as it starts, from stored patch features; `epochs`: all."""
