@@ -23,7 +23,8 @@ from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders.backbones import start_weights
 from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation import lexical
-from xpronet.evaluation.meteor import running_meteor
+from xpronet.evaluation.meteor import Meteor, running_meteor
+from xpronet.evaluation.rewards import Reward
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint, system
@@ -32,6 +33,7 @@ from xpronet.model.writing import write_reports
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
 from xpronet.training.params import FRESH, Training
+from xpronet.training.scst import Reinforce
 from xpronet.training.start import check_conditions, take_over
 
 logger = logging.getLogger(__name__)
@@ -136,20 +138,13 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     alone = nullcontext()  # in place of what only the first process has
     with (
         states("train", params, device) if group.first else alone as saved,
-        running_meteor() if group.first else alone as meteor,
+        running_meteor() if group.first or params.train.meteor_reward else alone as meteor,
     ):
         history = train(
             model,
             dataset,
             params.train,
-            Objective(
-                theta=params.theta,
-                alpha=params.alpha,
-                lambda_visual=params.lambda_visual,
-                delta_textual=params.delta_textual,
-                imlcs=params.imlcs,
-                formulation=params.formulation,
-            ),
+            objective(params, vocabulary, cleaned["train"], meteor),
             frozen=frozen.get("train"),
             validate=validate,
             save=lambda model: checkpoint.save("data/model", model, card, classifier="data/classifier"),
@@ -164,6 +159,22 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
         saved.finish()
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
+
+
+def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor: Meteor | None):
+    """What is made small: Eq. 20, or what `train.phase` has in its place."""
+    if params.train.phase == "scst":
+        weights = {"cider": params.train.cider_reward, "meteor": params.train.meteor_reward}
+        reward = Reward([vocabulary.encode(report)[1:] for report in reports], vocabulary, **weights, jar=meteor)
+        return Reinforce(reward, samples=params.train.samples, max_length=params.train.val_max_length)
+    return Objective(
+        theta=params.theta,
+        alpha=params.alpha,
+        lambda_visual=params.lambda_visual,
+        delta_textual=params.delta_textual,
+        imlcs=params.imlcs,
+        formulation=params.formulation,
+    )
 
 
 def go_on(params: Params, vocabulary: Vocabulary, prototypes: torch.Tensor) -> system.System:

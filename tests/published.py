@@ -23,6 +23,10 @@ OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1
 RECIPE = TrainParams(
     start=FRESH,
     start_prototypes="folder",
+    phase="cross_entropy",
+    samples=5,
+    cider_reward=1.0,
+    meteor_reward=0.0,
     epochs=30,
     batch_size=16,
     accumulate=1,

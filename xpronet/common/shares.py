@@ -102,6 +102,13 @@ def dropout(x: Tensor, p: float, training: bool, *, dim: int = 0) -> Tensor:
     return x * kept.narrow(dim, share.start, share.stop - share.start)
 
 
+def uniform(like: Tensor) -> Tensor:
+    """Numbers in (0, 1) in the shape of `like`, whose draws belong to places in the batch, which lie along axis 0."""
+    size = (studies(len(like)), *like.shape[1:])
+    drawn = torch.empty(size, device=like.device).uniform_(1e-20, 1)
+    return drawn[_entered[-1].start : _entered[-1].stop] if _entered else drawn
+
+
 class Dropout(nn.Dropout):
     """`dropout` as a module; studies lie along its first axis, or along `dim`."""
 

@@ -14,6 +14,10 @@ LOSSES = {
     "visual_contrastive": ("visual contrastive", ORANGE, "--"),
     "textual_contrastive": ("textual contrastive", RED, ":"),
 }
+REWARDS = {  # of self-critical training, in their place
+    "reward": ("reward of samples", BLUE, "-"),
+    "greedy_reward": ("reward of greedy reports", ORANGE, "--"),
+}
 SCORES = {
     "val_ROUGE_L": ("ROUGE-L", BLUE, "-"),
     "val_BLEU_4": ("BLEU-4", ORANGE, "--"),
@@ -31,7 +35,8 @@ def read_history(path: str | Path) -> dict[str, list[float]]:
         rows = list(csv.DictReader(file, delimiter="\t"))
     try:
         columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
-        return {name: columns[name] for name in ("epoch", "val_selection", *LOSSES, *SCORES)}
+        learnt = REWARDS if "reward" in columns else LOSSES
+        return {name: columns[name] for name in ("epoch", "val_selection", *learnt, *SCORES)}
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no history of a training ({error}); `dvc repro -f train` makes it again") from None
 
@@ -42,12 +47,16 @@ def training(path: str | Path, history: dict[str, list[float]]) -> None:
     kept = epochs[selection.index(max(selection))]
     with picture(path, 10, 4.2) as figure:
         left, right = figure.subplots(1, 2)
-        _lines(left, epochs, {name: (*LOSSES[name], history[name]) for name in LOSSES if max(history[name]) > 0})
-        left.set_yscale("log")
-        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        left.yaxis.set_major_formatter("{x:g}")
-        left.yaxis.set_minor_formatter(NullFormatter())
-        left.set_title("Losses on train (logarithmic)", loc="left")
+        if "reward" in history:
+            _lines(left, epochs, {name: (*REWARDS[name], history[name]) for name in REWARDS})
+            left.set_title("What reports on train earn", loc="left")
+        else:
+            _lines(left, epochs, {name: (*LOSSES[name], history[name]) for name in LOSSES if max(history[name]) > 0})
+            left.set_yscale("log")
+            left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            left.yaxis.set_major_formatter("{x:g}")
+            left.yaxis.set_minor_formatter(NullFormatter())
+            left.set_title("Losses on train (logarithmic)", loc="left")
         _lines(right, epochs, {name: (*SCORES[name], history[name]) for name in SCORES})
         right.set_ylim(bottom=0)
         right.set_title("Scores on validation", loc="left")

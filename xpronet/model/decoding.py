@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from xpronet.common.shares import total, uniform
 from xpronet.data.reports import END
 
 # (newest token of each beam (B, beam), its position, which beam each goes on from (B, beam) or None) ->
@@ -81,3 +83,24 @@ def beam_search(
     if broken.any():
         raise NoNumbers(broken.nonzero().flatten().tolist())
     return Generation(reports, best)
+
+
+@torch.no_grad()
+def sample(step: Step, batch: int, *, samples: int, max_length: int, device: torch.device | str = "cpu") -> Tensor:
+    """Reports drawn word by word from a model's own probabilities: (B, samples, max_length) ids, padded with 0.
+
+    Draws belong to places in the batch: processes that share one draw what one process would.
+    """
+    newest = torch.full((batch, samples), END, device=device)
+    alive, words = torch.ones_like(newest, dtype=torch.bool), []
+    parents = torch.arange(samples, device=device).expand(batch, -1)
+    for position in range(max_length):
+        log_probs = step(newest, position, parents if position else None)  # (B, n, V)
+        # The largest sum with noise of Gumbel's distribution is a draw from the probabilities.
+        noise = -torch.log(-torch.log(uniform(log_probs)))
+        newest = torch.where(alive, (log_probs + noise).argmax(dim=-1), END)
+        words.append(newest)
+        alive = alive & (newest != END)
+        if total(alive.sum()) == 0:  # of all processes, so that they draw alike
+            break
+    return F.pad(torch.stack(words, dim=-1), (0, max_length - len(words)))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ class Objective:
     delta_textual: float
     imlcs: bool = True  # False: w/o IMLCS
     formulation: Formulation = "official"  # rows 9 and 11; the model's own
+
+    columns: ClassVar = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive")  # of `Losses`
 
 
 class Losses(NamedTuple):

@@ -27,6 +27,7 @@ from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.model.losses import Losses, Objective, Together, seen_together, training_losses
 from xpronet.model.system import System
 from xpronet.training.params import TrainParams
+from xpronet.training.scst import Reinforce
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def train(
     model: System,
     dataset: StudyDataset,
     params: TrainParams,
-    objective: Objective,
+    objective: Objective | Reinforce,
     *,
     frozen: StudyDataset | None = None,
     validate: Callable[[System], Scores],
@@ -133,16 +134,16 @@ def step(
     model: System,
     adam: torch.optim.Optimizer,
     batch: Batch,
-    objective: Objective,
+    objective: Objective | Reinforce,
     precision: Precision,
     clip_norm: float | None = None,
     share: Share | None = None,
     accumulate: int = 1,
     scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of Eq. 20 -> the losses before it in the order of `Losses` (4,), and the gradient's norm, on the CPU.
+    """One step of Eq. 20 or of SCST -> the losses before it, as `objective.columns` has them, and the gradient's norm.
 
-    Where one of them is not finite the weights stay as they are.
+    Both are on the CPU. Where one of them is not finite the weights stay as they are.
 
     Args:
         share: which part of a batch `batch` is; None: the whole. Losses and the step are those of all of it.
@@ -153,7 +154,12 @@ def step(
     scaler = scaler or loss_scaling(batch.labels.device, "float32")  # none
     adam.zero_grad()
     parts = share.parts(accumulate)
-    if len(parts) == 1:
+    if isinstance(objective, Reinforce):
+        with share, autocast(batch.labels.device, precision):
+            losses = objective.losses(model, batch)
+        scaler.scale(losses.total).backward()
+        losses = type(losses)(*(each.detach() for each in losses))
+    elif len(parts) == 1:
         losses = _backward(model, batch, share, objective, precision, scaler)
     else:
         losses = _in_parts(model, batch, parts, objective, precision, scaler)
@@ -205,7 +211,7 @@ def _epoch(course, model, adam, batches, objective, params) -> Row:
     )
     prototypes = getattr(model, "prototypes", None)  # (M, D)
     sums = course.sums(
-        losses=torch.zeros(len(Losses._fields)),
+        losses=torch.zeros(len(objective.columns)),
         studies=torch.zeros((), dtype=torch.int64),
         norms=torch.zeros((), dtype=torch.float64),
         steps=torch.zeros((), dtype=torch.int64),
@@ -232,7 +238,7 @@ def _epoch(course, model, adam, batches, objective, params) -> Row:
             sums["used"] |= (prototypes.grad != 0).any(dim=1)  # of a row that no token has chosen it is exactly 0
     if not sums["studies"]:
         raise ValueError(f"{what}: every step is left out, its loss or gradient is no number; lower train.lr")
-    row = dict(zip(Losses._fields, (sums["losses"] / sums["studies"]).tolist(), strict=True))
+    row = dict(zip(objective.columns, (sums["losses"] / sums["studies"]).tolist(), strict=True))
     row |= {"gradient_norm": (sums["norms"] / sums["steps"]).item(), "skipped": sums["skipped"].item()}
     if prototypes is not None:
         row["unused_prototypes"] = (~sums["used"]).sum().item()

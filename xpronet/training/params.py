@@ -48,6 +48,14 @@ class TrainParams(Strict):
     """What weights start from: `xpronet/model/xpronet.py`, which draws them, or a model folder (docs/training.md)."""
     start_prototypes: Literal["folder", "own"]
     """Where training starts from a folder: its prototypes, or this run's own, of stage prototypes."""
+    phase: Literal["cross_entropy", "scst"]
+    """`scst`: self-critical training of the model in `start`, by what its samples earn (docs/systems.md)."""
+    samples: Count
+    """With `scst`: reports drawn per study and step."""
+    cider_reward: NotNegative
+    """With `scst`: weight of CIDEr-D, 0 to 10 a report, in what a report earns."""
+    meteor_reward: NotNegative
+    """With `scst`: weight of METEOR, 0 to 1 a report."""
     epochs: Count
     """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
@@ -93,6 +101,16 @@ class TrainParams(Strict):
     def _starts_elsewhere(self):
         if PurePath(self.start).is_relative_to(TRAINED):
             raise ValueError(f"start {self.start}: training writes it itself; name a copy of it")
+        return self
+
+    @model_validator(mode="after")
+    def _earns(self):
+        if self.phase == "scst" and self.start == FRESH:
+            raise ValueError("phase scst goes on from a trained model: set train.start to its folder")
+        if self.phase == "scst" and not self.cider_reward + self.meteor_reward:
+            raise ValueError("phase scst: cider_reward and meteor_reward are both 0: nothing is earned")
+        if self.phase == "scst" and self.accumulate > 1:
+            raise ValueError(f"accumulate {self.accumulate} is for phase cross_entropy: lower batch_size or samples")
         return self
 
     @model_validator(mode="after")
