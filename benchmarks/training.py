@@ -26,6 +26,7 @@ PARAMS = {
     "batch_size": BATCH,
     "accumulate": 1,
     "checkpointing": False,
+    "compile": False,
     "lr_visual": 1e-4,
     "lr": 1e-4,
     "optimiser": "adam",
