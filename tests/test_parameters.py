@@ -109,7 +109,7 @@ def test_phantom_s_gamma_is_its_own():
         (
             "train",
             {**preset()["train"], "compile": True, "checkpointing": True},
-            "train: compile and checkpointing exclu",
+            "train: compile and checkpointing",
         ),
         ("labels.labeller", "chexbert", "labels: labeller chexbert needs chexbert_path"),
         ("labels.labeller", "file", "labels: labeller file needs file"),
