@@ -30,8 +30,8 @@ def rows() -> list[dict]:
     steps, encoder = Steps(), Encoder()
     name = f"beam {BEAM}, {TOKENS} tokens"
     found = [
-        at_most(f"decoding, {name}", *alternate(decode, lambda: (encoder.run(), steps.run()), repeats=7), 2.2),
-        at_most(f"search alone, {name}", *alternate(search, steps.run, repeats=7), 2.2),
+        at_most(f"decoding, {name}", *alternate(decode, lambda: (encoder.run(), steps.run()), repeats=7), 1.3),
+        at_most(f"search alone, {name}", *alternate(search, steps.run, repeats=7), 1.3),
     ]
     network.head.register_forward_hook(EndsAfter(SHORT))
     network.head.bias[0] = 0.0

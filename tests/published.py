@@ -31,6 +31,7 @@ RECIPE = TrainParams(
     batch_size=16,
     accumulate=1,
     checkpointing=False,
+    compile=False,
     lr_visual=1e-3,
     lr=2e-3,
     optimiser="adam",

@@ -40,6 +40,7 @@ from xpronet.labels.chexbert import CheXbert
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.losses import Objective
+from xpronet.model.visual import VisualExtractor
 from xpronet.model.writing import surprise, write_reports
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.prototypes.features import write_visual_features
@@ -365,6 +366,20 @@ def test_the_device_is_the_one_that_was_asked_for(monkeypatch, asked, cuda, mps,
             devices.choose(asked)
     else:
         assert devices.choose(asked) == torch.device(chosen)
+
+
+def test_compiling_changes_no_name_of_a_weight(monkeypatch):
+    """Else a saved model or state could not be read again; and no compiler is a line, not a traceback of pages."""
+    network = VisualExtractor("resnet18").layers
+    names = list(network.state_dict())
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    line = "^train.compile: torch.compile needs a C.. compiler, and no-such-compiler is not there: "
+    with pytest.raises(ValueError, match=line):
+        devices.compile_in_place(network, key="train.compile")
+    assert network._compiled_call_impl is None
+    monkeypatch.setenv("CXX", sys.executable)
+    devices.compile_in_place(network, key="train.compile")  # its first run would compile
+    assert list(network.state_dict()) == names and network._compiled_call_impl is not None
 
 
 @without_gpu

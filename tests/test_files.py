@@ -245,7 +245,7 @@ def test_a_killed_process_keeps_nobody_away(tmp_path):
         ),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
-            "^out of memory .*: lower train.b",
+            "^out of memory .*: raise train.acc",
         ),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "has died.*runtime.workers: 0"),
     ],

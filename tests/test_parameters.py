@@ -106,6 +106,11 @@ def test_phantom_s_gamma_is_its_own():
         ("images.crop", 512, "images: crop 512 must not exceed resize 100"),
         ("model.heads", 7, "model: heads 7 must divide d_model 128"),
         ("train.warmup_epochs", 12, "train: warmup_epochs 12 must be below epochs 12"),
+        (
+            "train",
+            {**preset()["train"], "compile": True, "checkpointing": True},
+            "train: compile and checkpointing",
+        ),
         ("labels.labeller", "chexbert", "labels: labeller chexbert needs chexbert_path"),
         ("labels.labeller", "file", "labels: labeller file needs file"),
         ("features.text_encoder", "chexbert", "features.text_encoder chexbert needs labels.chexbert_path"),

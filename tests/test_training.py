@@ -8,9 +8,11 @@ from torch import nn
 from tests.published import RECIPE
 from tests.recorded import Studies
 from xpronet.common import course
+from xpronet.common.processes import Group
 from xpronet.data.dataset import Batch
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, Output, XProNet
+from xpronet.training import loop
 from xpronet.training.loop import optimiser, rate, selection_score, step, train
 
 
@@ -278,3 +280,15 @@ def test_the_first_epochs_are_of_the_frozen_dataset():
     visual = [weights[0] for weights in run.weights]
     assert visual[:2] == [0, 0] and visual[3] > visual[2] > 0
     assert run.weights[0][1] > 0
+
+
+def test_the_extractor_alone_is_compiled_and_not_for_several_processes(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(loop, "compile_in_place", lambda module, *, key: compiled.append((module, key)))
+    run = Run()
+    run.model.visual.layers = nn.Identity()
+    run.train(epochs=1, compile=True)
+    assert compiled == [(run.model.visual.layers, "train.compile")]
+    options = {"validate": run.validate, "save": run.save, "seed": 1, "device": torch.device("cpu")}
+    with pytest.raises(ValueError, match="^train.compile is for one process"):
+        train(run.model, run.studies, LOOP.model_copy(update={"compile": True}), None, **options, group=Group(0, 2))

@@ -1,6 +1,10 @@
 """Where tensors live and how they are made repeatable."""
 
+import os
+import shutil
+
 import torch
+from torch import nn
 
 
 def choose(device: str) -> torch.device:
@@ -28,3 +32,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def loss_scaling(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """What keeps small gradients from vanishing in fp16; with other precisions it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def compile_in_place(module: nn.Module, *, key: str) -> None:
+    """Compile a module with torch.compile when it first runs; the names of its weights stay.
+
+    Raises:
+        ValueError: there is no C++ compiler, which `key` needs.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(
+            f"{key}: torch.compile needs a C++ compiler, and {compiler} is not there: set CXX, or {key}=false"
+        )
+    module.compile()

@@ -17,7 +17,7 @@ from xpronet.common.course import (
     set_random_states,
     statistics,
 )
-from xpronet.common.devices import autocast, loss_scaling
+from xpronet.common.devices import autocast, compile_in_place, loss_scaling
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.shares import Share, same_statistics, synchronise
@@ -85,12 +85,19 @@ def train(
         group: the processes that train together, each on its share of every batch; the first one saves and records.
 
     Raises:
-        ValueError: the loss or the gradient is no longer a number, or there is not enough memory.
+        ValueError: the loss or the gradient is no longer a number, or there is not enough memory; `compile` with
+            several processes, or without a compiler.
         Stopped: a signal has asked for the end.
     """
     torch.manual_seed(seed)
     model.to(device)
     model.visual.checkpointing = params.checkpointing
+    if params.compile:
+        if group.size > 1:
+            raise ValueError(
+                "train.compile is for one process, as batch norm of several waits for others: set it false"
+            )
+        compile_in_place(model.visual.layers, key="train.compile")
     if group.size > 1 and params.sync_batch_norm:
         synchronise(model)
     adam = optimiser(model, params)

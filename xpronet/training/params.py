@@ -64,6 +64,8 @@ class TrainParams(Strict):
     """Parts that a step computes its batch in, one after the other: less memory and more time, the same result."""
     checkpointing: bool
     """Compute the ResNet's blocks again in the backward pass instead of keeping them: less memory, the same result."""
+    compile: bool
+    """Compile the visual extractor by torch.compile, which takes minutes; not together with `checkpointing`."""
     lr_visual: Rate
     """Rate of the visual extractor."""
     lr: Rate
@@ -117,6 +119,12 @@ class TrainParams(Strict):
     def _warms_up(self):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_what_runs(self):
+        if self.compile and self.checkpointing:
+            raise ValueError("compile and checkpointing exclude each other: computed again, blocks run uncompiled")
         return self
 
 
