@@ -10,7 +10,7 @@ import torch
 
 from xpronet.common.files import write_json
 
-PARTS = ("losses", "images", "decoding", "training", "beside", "evaluation", "start")
+PARTS = ("losses", "images", "decoding", "training", "pair", "systems", "beside", "evaluation", "start")
 THREADS = 2
 
 

@@ -64,7 +64,8 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
     check_vocabulary(cleaned["train"], vocabulary)
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
-    refuse_lone_study(len(splits["train"]), batch_size=params.train.batch_size, crop=pack.crop, key="train.batch_size")
+    sizes = {"batch_size": params.train.batch_size, "parts": params.train.accumulate}
+    refuse_lone_study(len(splits["train"]), **sizes, crop=pack.crop, key="train.batch_size")
     images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
     # Labels made from a validation report are read only where the parameters ask for it (row 20).
     val_labels = "data/labels.csv" if params.test_labels == "reference" else "data/predicted_labels.csv"

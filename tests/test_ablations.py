@@ -12,12 +12,14 @@ import yaml
 from matplotlib.figure import Figure
 from scipy import stats
 
+from experiments import study
 from experiments.ablations import __main__ as command
-from experiments.ablations import study
 from experiments.ablations.analysis import LOOKS, SHOWN, analyse
-from experiments.ablations.page import BEGIN, END, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, put_between, tables
+from experiments.ablations.page import PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, tables
 from experiments.ablations.picture import draw
-from experiments.ablations.runs import ROWS, SHORT, is_done, plan
+from experiments.ablations.runs import ROWS, SHORT, plan
+from experiments.markdown import BEGIN, END, put_between
+from experiments.runs import is_done
 from stages.check import Params
 from xpronet.app import compare
 from xpronet.common.params import validate

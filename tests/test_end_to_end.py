@@ -133,7 +133,7 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
         *("data/model/model.json", "metrics/history.tsv", "metrics/train.json"),
     ]
     inputs = (
-        *("data/prepared/annotation.json", "data/labels.csv"),
+        *("data/prepared/annotation.json", "data/labels.csv", "data/label_probabilities.csv"),
         *("metrics/labels.json", "metrics/details/labels.json"),
     )
     kept = {name: (project.folder / name).read_bytes() for name in inputs}

@@ -355,7 +355,7 @@ def test_without_prototypes_there_are_no_pictures_of_them(drawn):
 def test_what_is_left_out_is_said_in_one_line(drawn):
     assert drawn.said == [
         "the prototypes of published did not begin here: neither the first ones nor their drift",
-        "without has no prototypes (w/o CMPNet): no pictures of them",
+        "without has no prototypes of observations: no pictures of them",
     ]
 
 

@@ -147,6 +147,10 @@ def test_a_batch_of_one_patch_is_refused(group):
         with pytest.raises(ValueError, match=f"{group}.batch_size {size} leaves a batch of one study, and images"):
             validate(Params, change(content, f"{group}.batch_size", size))
     assert validate(Params, change(content, "images.crop", 33))  # larger pictures have more patches
+    content = change(change(preset(), "images.crop", 32), "phantom.train", 1000)
+    assert validate(Params, change(content, "train.accumulate", 4))
+    with pytest.raises(ValueError, match="train.batch_size 16 leaves a batch or part of one study"):
+        validate(Params, change(content, "train.accumulate", 9))
 
 
 def test_all_mistakes_come_at_once():

@@ -129,6 +129,7 @@ def classified(origin, tmp_path_factory):
                     "weight_decay": 1e-2,
                     "nonfinite": "stop",
                     "precision": "float32",
+                    "sync_batch_norm": True,
                     "thresholds": "shared",
                 }
             ),

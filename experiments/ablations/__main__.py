@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from experiments.ablations.analysis import analyse
-from experiments.ablations.page import BLEU_4, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, put_between, tables
+from experiments.ablations.page import BLEU_4, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, tables
 from experiments.ablations.picture import draw
-from experiments.ablations.runs import plan, run_all
+from experiments.ablations.runs import plan
+from experiments.markdown import put_between
+from experiments.runs import run_all
 from xpronet.common.files import read_json, write_json
 from xpronet.common.params import Part, read
 from xpronet.sources.params import Dataset

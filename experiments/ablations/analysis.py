@@ -9,7 +9,7 @@ from typing import Any
 import dvc.api
 from dvc.api import DVCFileSystem
 
-from experiments.ablations import study
+from experiments import study
 from experiments.ablations.runs import FULL, ROWS, SWEEPS, plan
 from xpronet.app.compare import Side, check_same_studies, read_side, score
 from xpronet.evaluation.lexical import METRICS
@@ -55,9 +55,9 @@ def _four_rows(found: Mapping[str, tuple[Side, Table]], prefix: str, seeds: Sequ
     """Scores, differences from the full model and floors of the rows of Table 2 at one length of training."""
     of_row = {row: [found[f"{prefix}{row}-{seed}"] for seed in seeds] for row in ROWS}
     rows = {row: [table for _, table in each] for row, each in of_row.items()}
-    looks = {row: [_look_at(side) for side, _ in each] for row, each in of_row.items()}
+    looks = {row: [look_at(side) for side, _ in each] for row, each in of_row.items()}
     full = [side.name for side, _ in of_row[FULL]]
-    metrics, params = [_details(name) for name in full], dvc.api.params_show(rev=full[0])
+    metrics, params = [details_of(name) for name in full], dvc.api.params_show(rev=full[0])
     return {
         "seeds": list(seeds),
         "studies": len(rows[FULL][0].means),
@@ -75,13 +75,13 @@ def _four_rows(found: Mapping[str, tuple[Side, Table]], prefix: str, seeds: Sequ
     }
 
 
-def _details(name: str) -> dict[str, Any]:
+def details_of(name: str) -> dict[str, Any]:
     return json.loads(DVCFileSystem(rev=name).read_text(DETAILS, encoding="utf-8"))
 
 
-def _look_at(side: Side) -> dict[str, float]:
+def look_at(side: Side) -> dict[str, float]:
     """What the corpus scores of a run do not tell: likelihood, diversity, and scores by stratum."""
-    details = _details(side.name)
+    details = details_of(side.name)
     predicted, strata = details["predicted"], details["strata"]
     return {
         "cross_entropy": predicted["cross_entropy"],

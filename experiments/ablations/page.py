@@ -1,12 +1,11 @@
 """The study in Markdown, beside the paper's numbers."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.ablations.analysis import LOOKS, SHOWN
 from experiments.ablations.runs import FULL, ROWS
-from xpronet.common.files import replacing
+from experiments.markdown import spread, table_header, table_row
 
 TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpnet": "w/o CMPNet"}
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")  # in the order of the paper's table
@@ -43,7 +42,7 @@ def tables(result: Mapping[str, Any]) -> str:
     if short:
         lines += ["", "### Trained a third as long", "", *_table_2(short, result["labeller"])]
     lines += ["", "### Beside the paper", "", "BLEU-4 of Table 2, and the change from the full model:", ""]
-    lines.append(_header("", ("phantom", *["phantom, short"] * bool(short), *PAPER)))
+    lines.append(table_header("", ("phantom", *["phantom, short"] * bool(short), *PAPER)))
     phantom = [
         {row: scores["BLEU_4"]["mean"] for row, scores in part["rows"].items()} for part in (preset, short) if part
     ]
@@ -51,7 +50,7 @@ def tables(result: Mapping[str, Any]) -> str:
     for row in ROWS:
         pairs = [(of[row], of[FULL]) for of in columns]
         cells = [f"{value:.3f}" + f" ({value / full - 1:+.1%})" * (row != FULL) for value, full in pairs]
-        lines.append(_row(TITLES[row], cells))
+        lines.append(table_row(TITLES[row], cells))
     for key, sweep in result["sweeps"].items():
         symbol = {"gamma": "γ", "theta": "θ"}[key]
         named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
@@ -60,15 +59,15 @@ def tables(result: Mapping[str, Any]) -> str:
             "",
             f"{symbol} (the preset has {sweep['full']:g}), {short['steps']} steps, seeds {seeds}:",
             "",
-            _header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14", "difference")),
+            table_header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14", "difference")),
         ]
         for name, value in sorted(named.items(), key=lambda item: item[1]):
             scores, cells = sweep["values"][name], []
             for metric, compared in (("BLEU_4", True), ("ROUGE_L", False), ("micro_F1_14", True)):
-                cells.append(_spread(scores[metric]))
+                cells.append(spread(scores[metric]))
                 if compared:
                     cells.append("–" if name == FULL else _difference(sweep["against_full"][name][metric]))
-            lines.append(_row(f"{value:g}", cells))
+            lines.append(table_row(f"{value:g}", cells))
         lines += ["", f"The paper: {PAPER_SWEEPS[key]}."]
     return "\n".join(lines) + "\n"
 
@@ -80,48 +79,34 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
         f" {part['steps']:,} steps. Predicted labels; F1 by labeller `{labeller}`. Mean ± standard deviation over the"
         " seeds.",
         "",
-        _header("", SHOWN),
+        table_header("", SHOWN),
     ]
     for row, scores in part["rows"].items():
-        lines.append(_row(TITLES[row], [_spread(scores[metric]) for metric in SHOWN]))
+        lines.append(table_row(TITLES[row], [spread(scores[metric]) for metric in SHOWN]))
     for floor, scores in part["floors"].items():
         name = f"*{floor.replace('_', ' ')}* (floor)"
-        lines.append(_row(name, [_spread(scores[metric]) for metric in SHOWN]))
+        lines.append(table_row(name, [spread(scores[metric]) for metric in SHOWN]))
     lines += [
         "",
         "Differences from XProNet: mean (seed by seed, where there are several); *p* over the studies of all seeds,"
         " with Holm's correction for the rows of the table / *p* over the seeds.",
         "",
-        _header("", DIFFERENCES),
+        table_header("", DIFFERENCES),
     ]
     for row, found in part["against_full"].items():
-        lines.append(_row(TITLES[row], [_difference(found[metric]) for metric in DIFFERENCES]))
+        lines.append(table_row(TITLES[row], [_difference(found[metric]) for metric in DIFFERENCES]))
     lines += [
         "",
         "Behind the scores: cross-entropy per token by teacher forcing on the test reports, how many different reports"
         " a row writes (seed by seed), and scores of studies without and with findings.",
         "",
-        _header("", list(LOOKS.values())),
+        table_header("", list(LOOKS.values())),
     ]
     for row, looks in part["looks"].items():
         counts = ", ".join(f"{count:g}" for count in looks["distinct_reports"]["seeds"])
-        lines.append(_row(TITLES[row], [counts if n == "distinct_reports" else _spread(looks[n]) for n in LOOKS]))
-    leak = ", ".join(
-        f"{metric} {_spread(part['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14")
-    )
+        lines.append(table_row(TITLES[row], [counts if n == "distinct_reports" else spread(looks[n]) for n in LOOKS]))
+    leak = ", ".join(f"{metric} {spread(part['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14"))
     return [*lines, "", f"What labels of the test reports would add to the predicted ones' scores of XProNet: {leak}."]
-
-
-def _header(first: str, columns: Sequence[str]) -> str:
-    return _row(first, columns) + "\n" + "|---" * (len(columns) + 1) + "|"
-
-
-def _row(first: str, cells: Sequence[str]) -> str:
-    return "| " + " | ".join((first, *cells)) + " |"
-
-
-def _spread(found: Mapping[str, Any], *, sign: str = "") -> str:
-    return f"{found['mean']:{sign}.3f}" + (f" ± {found['deviation']:.3f}" if found["deviation"] is not None else "")
 
 
 def _difference(found: Mapping[str, Any]) -> str:
@@ -130,16 +115,3 @@ def _difference(found: Mapping[str, Any]) -> str:
         return f"{text}; {found['p_studies_holm']:.4f}"
     by_seed = ", ".join(f"{value:+.3f}" for value in found["seeds"])
     return f"{text} ({by_seed}); {found['p_studies_holm']:.4f} / {found['p_seeds']:.2f}"
-
-
-BEGIN, END = "<!-- study: begin, written by make ablations -->", "<!-- study: end -->"
-
-
-def put_between(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a Markdown page."""
-    content = page.read_text(encoding="utf-8")
-    if BEGIN not in content or END not in content:
-        raise ValueError(f"{page}: no lines {BEGIN} and {END} to write the tables between")
-    before, rest = content.split(BEGIN, 1)
-    with replacing(page) as beside:
-        beside.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from experiments.ablations.runs import FULL
-from experiments.ablations.study import interval
+from experiments.study import interval
 from xpronet.figures.drawing import BLACK, BLUE, GREY, RED, SKY, picture
 
 SYMBOLS = {"gamma": "γ, prototypes that respond", "theta": "θ, tolerance of the contrastive loss"}

@@ -1,0 +1,94 @@
+"""What the finished runs show: each system's scores with intervals, floors, sizes and times."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from benchmarks.systems import batch, stepping
+from experiments import study
+from experiments.ablations.analysis import SHOWN, details_of, look_at
+from experiments.runs import Run
+from stages.check import Params
+from stages.train import build
+from xpronet.app.compare import check_same_studies, read_side, score
+from xpronet.common.params import load_yaml, validate
+from xpronet.encoders.backbones import WIDTH
+from xpronet.evaluation import statistics
+from xpronet.labels.conditions import CONDITIONS
+from xpronet.model.params import System
+from xpronet.model.system import System as Network
+
+EPOCHS = 6  # of each run, half the phantom's preset, all with the extractor frozen: 14 runs in an hour
+REFERENCE = "xpronet"  # against which the others are tested
+WORDS, PATCHES = 760, 9  # of the step that is timed; patches as the phantom's
+D_PROTOTYPE = 896  # of the phantom's features
+STEPS = 5  # timed
+
+
+def plan(seeds: Sequence[int]) -> list[Run]:
+    """Every run, seed by seed, so that an interrupted study has whole seeds."""
+    budget = [f"train.epochs={EPOCHS}", f"train.freeze_epochs={EPOCHS}"]
+    return [Run(system, seed, [f"system={system}", *budget]) for seed in seeds for system in get_args(System)]
+
+
+def analyse(seeds: Sequence[int], params: Path) -> dict[str, Any]:
+    """What `docs/table1.json` holds, of finished runs: `systems`, `floors`, and what they were made with."""
+    runs = plan(seeds)
+    sides = [read_side(run.name, "test", "predicted") for run in runs]
+    for side in sides[1:]:
+        check_same_studies(sides[0], side, "test")
+    labeller, _, tables = score(sides, params)
+    found: dict[str, list] = {name: [] for name in get_args(System)}
+    for run, side, table in zip(runs, sides, tables, strict=True):
+        found[run.row].append((side, table))
+    of_system = {name: [table for _, table in each] for name, each in found.items()}
+    against = study.against(of_system, REFERENCE, seed=1)
+    keys = load_yaml(params)
+    systems = {}
+    for name, each in found.items():
+        looks = [look_at(side) for side, _ in each]
+        network = network_of(keys, name)
+        systems[name] = {
+            "scores": study.scores_of(of_system[name]),
+            "intervals": statistics.intervals(study.pooled(of_system[name]), seed=1),
+            "against_xpronet": against.get(name),
+            "looks": {look: study.summary([run[look] for run in looks]) for look in looks[0]},
+            "parameters": sum(p.numel() for key, p in network.named_parameters() if not key.startswith("visual.")),
+            "seconds_per_step": seconds_per_step(network),
+        }
+    details = [details_of(side.name) for side, _ in found[REFERENCE]]
+    return {
+        "seeds": list(seeds),
+        "studies": len(tables[0].means),
+        "labeller": labeller,
+        "steps": math.ceil(keys["phantom"]["train"] / keys["train"]["batch_size"]) * EPOCHS,
+        "systems": systems,
+        "floors": {
+            floor: {metric: study.summary([each["floors"][floor][metric] for each in details]) for metric in SHOWN}
+            for floor in details[0]["floors"]
+        },
+    }
+
+
+def network_of(keys: Mapping[str, Any], name: str) -> Network:
+    """A system by the parameters of a file; its extractor is random: a step from patch features has no use for it."""
+    changes = {"system": name, "model": {**keys["model"], "visual_weights": "random"}}
+    params = validate(Params, {**keys, **changes})
+    torch.manual_seed(0)
+    return build(params, WORDS, torch.randn(len(CONDITIONS), params.n_prototypes, D_PROTOTYPE))
+
+
+def seconds_per_step(network: Network) -> float:
+    """Of a training step from stored patch features, 16 studies of two views: the least of some."""
+    work = stepping(network, batch(PATCHES, WIDTH[network.config.backbone]))
+    work()
+    times = []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)

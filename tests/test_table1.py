@@ -1,0 +1,117 @@
+"""The study behind docs/table1.md: every system once per seed with one budget, and a page that says what came out."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from benchmarks.systems import Recorder, batch, products, stepping
+from experiments import study
+from experiments.ablations.analysis import LOOKS, SHOWN
+from experiments.markdown import BEGIN, END
+from experiments.table1 import __main__ as command
+from experiments.table1 import analysis
+from experiments.table1.page import FLOORS, PAPER, TITLES, above_floors, tables
+from stages.check import Params
+from tests.test_ablations import table
+from xpronet.common.params import validate
+from xpronet.evaluation import statistics
+from xpronet.model.params import System
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESET = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
+
+
+def test_every_system_has_a_run_of_the_same_budget_per_seed():
+    runs = analysis.plan([1, 2])
+    assert len({run.name for run in runs}) == len(runs) == 2 * len(get_args(System))
+    budgets = set()
+    for run in runs:
+        changes = dict(change.split("=") for change in run.changes)
+        assert changes.pop("system") == run.row
+        train = PRESET["train"] | {key.removeprefix("train."): int(value) for key, value in changes.items()}
+        validate(Params, {**PRESET, "system": run.row, "seed": run.seed, "train": train})
+        budgets.add((train["epochs"], train["freeze_epochs"]))
+    assert budgets == {(analysis.EPOCHS, analysis.EPOCHS)}
+
+
+def test_the_paper_s_systems_are_those_that_are_here():
+    assert set(TITLES) == set(get_args(System))
+    assert all(set(rows) <= set(TITLES) for rows in PAPER.values())
+
+
+@pytest.fixture(scope="module")
+def result() -> dict:
+    found = {name: [table(seed, 0.2 - 0.02 * n) for seed in (1, 2)] for n, name in enumerate(TITLES)}
+    against = study.against(found, "xpronet", seed=1)
+    looks = {name: study.summary([0.1, 0.2]) for name in LOOKS} | {"distinct_reports": study.summary([5, 14])}
+    return {
+        "seeds": [1, 2],
+        "studies": 50,
+        "labeller": "rules",
+        "steps": 750,
+        "systems": {
+            name: {
+                "scores": study.scores_of(each),
+                "intervals": statistics.intervals(study.pooled(each), seed=1),
+                "against_xpronet": against.get(name),
+                "looks": looks,
+                "parameters": 1_234_567,
+                "seconds_per_step": 0.1234,
+            }
+            for name, each in found.items()
+        },
+        "floors": {floor: {metric: study.summary([0.1, 0.1]) for metric in SHOWN} for floor in FLOORS},
+    }
+
+
+def test_the_page_has_every_system_beside_floors_and_the_paper(result):
+    page = tables(result)
+    for name in TITLES.values():
+        assert page.count(f"| {name} |") == (3 if name == "XProNet" else 4)
+    assert "1.23 M" in page and "123 ms" in page and "0.199" in page
+    assert all(f"*{floor}* (floor)" in page for floor in FLOORS.values())
+    assert "All are above every floor" in page
+
+
+def test_a_system_that_a_floor_beats_is_named(result):
+    scores = {metric: study.summary([0.1, 0.1]) for metric in SHOWN}
+    high = scores | {"micro_F1_14": study.summary([0.99, 0.99])}
+    assert above_floors(result["systems"]["st"], {"constant": scores})
+    assert not above_floors(result["systems"]["st"], {"constant": high})
+    assert "Not above every floor by BLEU_4 and micro F1: ST" in tables({**result, "floors": {"constant": high}})
+
+
+def test_the_study_is_drawn_again_without_any_run(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_all", lambda runs: pytest.fail("runs were started"))
+    page = tmp_path / "page.md"
+    page.write_text(f"Before.\n{BEGIN}\n{END}\n")
+    page.with_suffix(".json").write_text(json.dumps(result))
+    command.main(page=page, redraw=True)
+    assert "| XProNet |" in page.read_text()
+    assert page.with_suffix(".png").stat().st_size > 10_000 < page.with_suffix(".svg").stat().st_size
+
+
+def test_the_table_in_docs_is_of_the_numbers_in_docs(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "draw", lambda *values: None)
+    for name in ("table1.md", "table1.json"):
+        (tmp_path / name).write_bytes((ROOT / "docs" / name).read_bytes())
+    command.main(page=tmp_path / "table1.md", redraw=True)
+    assert (tmp_path / "table1.md").read_text() == (ROOT / "docs/table1.md").read_text()
+    systems = json.loads((ROOT / "docs/table1.json").read_text())["systems"]
+    assert {"xpronet", "r2gencmn"} <= set(systems) and all(
+        {"scores", "intervals"} <= set(it) for it in systems.values()
+    )
+
+
+@pytest.mark.parametrize("name", get_args(System))
+def test_a_step_of_each_is_timed_beside_its_products(name):
+    network = analysis.network_of(PRESET, name)
+    work = stepping(network, batch(2, 512))
+    with Recorder() as seen:
+        work()
+    inner = sum(count for _, count in seen.pairs.items())
+    assert inner > 10 and any(left[-1] == 512 for left, _ in seen.pairs)  # of the patch features, too
+    products(work)()
