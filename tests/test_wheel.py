@@ -84,7 +84,13 @@ def test_the_page_is_served_away_from_the_repository(installed, elsewhere):
     folder, environment = elsewhere
     command = [sys.executable, "-u", "-c", RUN, "serve", "--port", "0", "--model", "../m"]
     with subprocess.Popen(
-        command, cwd=folder / "empty", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder / "empty",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as server:
         try:
             address = server.stdout.readline().split()[0]

@@ -15,8 +15,9 @@ def refuse_lone_study(studies: int, *, batch_size: int, crop: int, key: str, par
         parts: in which a batch is computed.
     """
     if crop <= PATCH and any(0 < size < 2 * parts for size in (batch_size, studies % batch_size)):
+        what = "batch or part" if parts > 1 else "batch"
         raise ValueError(
-            f"{key} {batch_size} leaves a batch{' or part' * (parts > 1)} of one study, and images.crop {crop} one patch "
+            f"{key} {batch_size} leaves a {what} of one study, and images.crop {crop} one patch "
             "of a picture: a single value, which batch norm cannot norm; set "
             f"{key} to another number, or images.crop to {PATCH + 1} or more"
         )
