@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tests.conftest import sharing
 from tests.published import RECIPE
 from tests.test_systems import build, studies
+from tests.test_training import LOOP, Run
 from tests.test_what_the_model_reads import no_meteor
 from xpronet.common.processes import ALONE
 from xpronet.common.shares import Share, add_gradients, uniform
@@ -22,6 +23,7 @@ from xpronet.data.dataset import Batch
 from xpronet.data.reports import Vocabulary
 from xpronet.evaluation.rewards import Cider, Reward
 from xpronet.model.decoding import sample
+from xpronet.training.loop import train
 from xpronet.training.scst import Reinforce
 
 
@@ -213,6 +215,21 @@ def test_a_second_phase_goes_on_from_a_trained_folder(made, monkeypatch, name):
     assert {"total", "reward", "greedy_reward"} <= set(row) and "cross_entropy" not in row
     assert 0 <= float(row["greedy_reward"]) <= 10
     made.run("curves")
+
+
+def test_too_little_memory_names_what_this_phase_has():
+    """It is never computed in parts, and its samples count."""
+    run = Run()
+
+    def read(*given):
+        raise RuntimeError("CUDA out of memory")
+
+    run.model.patch_features = read
+    options = {"validate": run.validate, "save": run.save, "seed": 1, "device": torch.device("cpu")}
+    line = r": set train.checkpointing=true, .*; else lower train.samples = \d+ or train.batch_size"
+    with pytest.raises(ValueError, match=line) as error:
+        train(run.model, run.studies, LOOP, Reinforce(earns, samples=4, max_length=3), **options)
+    assert "accumulate" not in str(error.value)
 
 
 @pytest.mark.parametrize(
