@@ -124,6 +124,18 @@ def test_checkpointing_keeps_less_and_takes_the_same_step(batch, parts):
     assert kept(copy.deepcopy(network), batch) < before / 2
 
 
+def test_checkpointing_keeps_less_in_self_critical_training(batch):
+    """Whose model is in evaluation mode, and learns all the same."""
+    network, gradients, sizes = model().eval(), [], []
+    for again in (False, True):
+        network.zero_grad()
+        network.visual.checkpointing = again
+        network.visual(batch.images[batch.views]).square().mean().backward()
+        gradients.append([each.grad.clone() for each in network.visual.parameters()])
+        sizes.append(kept(network, batch))
+    assert all(map(torch.equal, *gradients)) and sizes[1] < sizes[0] / 2
+
+
 def test_checkpointing_does_not_move_the_statistics_of_several_processes(batch, monkeypatch):
     """Whose batch norm is our own."""
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda x: None)

@@ -12,14 +12,18 @@ import torch
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pydantic import ValidationError
 
+from tests.conftest import sharing
 from tests.published import RECIPE
 from tests.test_systems import build, studies
+from tests.test_training import LOOP, Run
 from tests.test_what_the_model_reads import no_meteor
-from xpronet.common.shares import Share, uniform
+from xpronet.common.processes import ALONE
+from xpronet.common.shares import Share, add_gradients, uniform
 from xpronet.data.dataset import Batch
 from xpronet.data.reports import Vocabulary
 from xpronet.evaluation.rewards import Cider, Reward
 from xpronet.model.decoding import sample
+from xpronet.training.loop import train
 from xpronet.training.scst import Reinforce
 
 
@@ -136,6 +140,32 @@ def test_the_gradient_is_the_score_function_s(name):
     assert not model.training
 
 
+@pytest.mark.parametrize("name", ["att2in", "xpronet"])
+def test_a_process_without_studies_takes_part(name):
+    """The last batch may have fewer studies than there are processes: losses and gradient are those of one process."""
+    words = Vocabulary(["<unk>", "a", "b", "c", "d", "e", "f"])
+    jar = SimpleNamespace(score=lambda own, texts: (0.0, np.array([len(text) / 10 for text in texts or 1 / 0])))
+    reward = Reward([[1, 2, 3, 0]], words, cider=1.0, meteor=0.5, jar=jar)
+
+    def step(group) -> list[torch.Tensor]:
+        model, (images, _, labels, views) = build(name), studies(1)
+        batch, share = Batch(images, views, torch.zeros(1, 1).long(), labels, torch.arange(1)), Share.of(group, 1)
+        torch.manual_seed(5)
+        with share:
+            losses = Reinforce(reward, samples=4, max_length=5).losses(model, batch.first(share.stop - share.start))
+        losses.total.backward()
+        add_gradients(model.parameters(), group)
+        return [*(each.detach() for each in losses), model.head.weight.grad]
+
+    alone = step(ALONE)
+    assert alone[-1].any()
+
+    def compare(group) -> None:
+        torch.testing.assert_close(step(group), alone)
+
+    assert sharing(compare) == [0, 0]
+
+
 def test_what_earns_more_becomes_likelier():
     """Every study learns to write the word that pays, and to stop after it."""
     model = build("att2in", words=5)
@@ -185,6 +215,21 @@ def test_a_second_phase_goes_on_from_a_trained_folder(made, monkeypatch, name):
     assert {"total", "reward", "greedy_reward"} <= set(row) and "cross_entropy" not in row
     assert 0 <= float(row["greedy_reward"]) <= 10
     made.run("curves")
+
+
+def test_too_little_memory_names_what_this_phase_has():
+    """It is never computed in parts, and its samples count."""
+    run = Run()
+
+    def read(*given):
+        raise RuntimeError("CUDA out of memory")
+
+    run.model.patch_features = read
+    options = {"validate": run.validate, "save": run.save, "seed": 1, "device": torch.device("cpu")}
+    line = r": set train.checkpointing=true, .*; else lower train.samples = \d+ or train.batch_size"
+    with pytest.raises(ValueError, match=line) as error:
+        train(run.model, run.studies, LOOP, Reinforce(earns, samples=4, max_length=3), **options)
+    assert "accumulate" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -345,3 +345,14 @@ def test_ratchet_is_pytorch_s_post_norm_decoder():
         for layer in layers:
             y = layer(y, memory, tgt_mask=mask, memory_key_padding_mask=absent)
         torch.testing.assert_close(found, torch.log_softmax(model.head(y), dim=-1), atol=2e-5, rtol=0)
+
+
+def test_ratchet_drops_out_embeddings_and_branches_alone():
+    """As its code: once, and after each of the three sublayers of each layer; not within the feed-forward."""
+    model, seen = build("ratchet").train(), []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and module.p:
+            module.register_forward_hook(lambda *_, name=name: seen.append(name))
+    images, tokens, labels, views = studies()
+    model(images, tokens, labels, views=views)
+    assert seen == ["dropout", *(f"decoder.layers.{number}.dropout" for number in (0, 0, 0, 1, 1, 1))]

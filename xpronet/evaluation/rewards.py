@@ -78,7 +78,7 @@ class Reward:
         cider, meteor = self._weights
         pairs = zip(reports, studies, strict=True)
         found = cider * np.array([self._cider.score(report, study) for report, study in pairs])
-        if meteor:
+        if meteor and reports:  # of several processes one may have none
             texts = [self._vocabulary.decode([*report]) for report in reports]
             own = [self._vocabulary.decode([*self._references[study]]) for study in studies]
             found += meteor * self._jar.score(own, texts)[1]

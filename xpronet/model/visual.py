@@ -42,7 +42,7 @@ class VisualExtractor(nn.Module):
         for norm in self.norms:
             norm.momentum = 1 - (1 - MOMENTUM) ** batches
         images = images.contiguous(memory_format=torch.channels_last)
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        again = self.checkpointing and not self.frozen and torch.is_grad_enabled()
         features = self._computed_again(images) if again else self.layers(images)  # (N, C, h, w)
         return features.flatten(2).transpose(1, 2)  # (N, P, C), Eq. 1
 

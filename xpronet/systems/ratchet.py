@@ -20,7 +20,15 @@ from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
 from xpronet.model.memory import exact
 from xpronet.model.system import Output, System
-from xpronet.model.transformer import Decoder, DecoderLayer, causal, decoder_steps, sine_positions, transposed
+from xpronet.model.transformer import (
+    Decoder,
+    DecoderLayer,
+    FeedForward,
+    causal,
+    decoder_steps,
+    sine_positions,
+    transposed,
+)
 from xpronet.model.visual import VisualExtractor
 
 
@@ -47,10 +55,14 @@ class RatchetConfig:
 
 
 class PostNormLayer(DecoderLayer):
-    """As in Vaswani et al.: each sum is normalised, where a pre-norm layer normalises what goes into it."""
+    """As in Vaswani et al.: each sum is normalised, where a pre-norm layer normalises what goes into it.
+
+    Dropout is on embeddings and branches alone, as in RATCHET's code.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float):
         super().__init__(width, heads, hidden, dropout, attention_dropout)
+        self.feed_forward = FeedForward(width, hidden, 0.0)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(3))
 
     def branch(self, number, x, of):

@@ -212,9 +212,12 @@ def _in_parts(model, batch, shares, objective, precision, scaler) -> Losses:
 def _epoch(course, model, adam, batches, objective, params) -> Row:
     """What is left of a pass over the train split -> of the whole pass: mean losses per study, and what to watch."""
     what = f"train epoch {course.epoch + 1}/{params.epochs}"
+    parts, samples = f"raise train.accumulate = {params.accumulate} or ", ""
+    if isinstance(objective, Reinforce):  # never in parts
+        parts, samples = "", f"train.samples = {params.samples} or "
     advice = (
-        f"raise train.accumulate = {params.accumulate} or set train.checkpointing=true, which keep the result; else "
-        f"lower train.batch_size = {params.batch_size}, or set train.precision=bf16"
+        f"{parts}set train.checkpointing=true, to the same result; else lower {samples}"
+        f"train.batch_size = {params.batch_size}, or set train.precision=bf16"
     )
     prototypes = getattr(model, "prototypes", None)  # (M, D)
     sums = course.sums(

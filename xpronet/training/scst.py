@@ -67,8 +67,7 @@ class Reinforce:
         nats, _ = token_nats(log_probs, given[:, 1:])
         count = studies(len(places))
         loss = added((advantage * nats.sum(dim=1)).sum() / (count * self.samples))
-        means = [total(each.sum()) / (count * each[0].numel()) for each in (earned, baseline)]
-        return Rewarded(loss, *means)
+        return Rewarded(loss, total(earned.sum()) / (count * self.samples), total(baseline.sum()) / count)
 
     def _earned(self, places: Sequence[int], tokens: Tensor) -> Tensor:
         """(N,) float32 of reports (N, T), which count up to their end, and with it."""
