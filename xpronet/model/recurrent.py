@@ -128,7 +128,14 @@ class AdditiveAttention(nn.Module):
         self.query = nn.Linear(width, hidden, bias=bias)
         self.score = nn.Linear(hidden, 1, bias=False)  # a constant would fall out of the softmax
 
-    def forward(self, h: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """h (B, n, H), keys (B, 1, S, A), mask (B, S) -> weights (B, n, S), rows sum to one."""
-        scores = self.score(torch.tanh(keys + self.query(h)[:, :, None])).squeeze(-1)  # (B, n, S)
-        return torch.softmax(exact(scores).masked_fill(~mask[:, None], -torch.inf), dim=-1)
+    def forward(self, h: Tensor, keys: Tensor, mask: Tensor, other: Tensor | None = None) -> Tensor:
+        """h (B, n, H), keys (B, 1, S, A), mask (B, S) -> weights (B, n, S), rows sum to one.
+
+        `other`: (B, n, A), the key of something else than patches to look at: its weight stands last, (B, n, S + 1).
+        """
+        query = self.query(h)
+        scores = self.score(torch.tanh(keys + query[:, :, None])).squeeze(-1)  # (B, n, S)
+        scores = exact(scores).masked_fill(~mask[:, None], -torch.inf)
+        if other is not None:
+            scores = torch.cat([scores, exact(self.score(torch.tanh(other + query)))], dim=-1)
+        return torch.softmax(scores, dim=-1)

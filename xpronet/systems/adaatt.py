@@ -41,10 +41,9 @@ class AdaptiveAttention(Recurrent):
         before = state[0]
         h, m = self.cell(x, *state)
         sentinel = torch.sigmoid(self.gate_input(x) + self.gate_hidden(before)) * torch.tanh(m)  # (B, n, H)
-        keys = context.keys.expand(-1, tokens.shape[1], -1, -1)
-        keys = torch.cat([keys, self.sentinel_key(sentinel)[:, :, None]], dim=2)  # (B, n, S + 1, A)
-        mask = torch.cat([context.mask, context.mask.new_ones(len(context.mask), 1)], dim=1)
-        weights = self.attention(h, keys, mask).to(h.dtype)  # (B, n, S + 1)
+        weights = self.attention(h, context.keys, context.mask, self.sentinel_key(sentinel)).to(
+            h.dtype
+        )  # (B, n, S + 1)
         seen = weights[..., :-1] @ context.patches + weights[..., -1:] * sentinel
         return seen + h, (h, m)
 
