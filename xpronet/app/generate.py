@@ -17,6 +17,7 @@ from xpronet.app.pages import NOTICE
 from xpronet.app.reporter import BATCH, Report, Reporter, Views, named
 from xpronet.common.files import replacing
 from xpronet.common.progress import track
+from xpronet.model.system import name_of
 
 
 def generate(
@@ -43,6 +44,8 @@ def generate(
     if explain:
         check_explain(explain, len(studies))
     reporter = Reporter.load(model)
+    if explain and not reporter.model.has_attention:
+        raise ValueError(f"--explain {explain}: system {name_of(reporter.model)} has no attention to show")
     problems: list[str] = []
     quiet = len(studies) == 1 or (out is None and sys.stdout.isatty())  # then the reports show how far it is
     shown = studies if quiet else track(studies, what="generate", unit="studies", total=len(studies))
@@ -151,6 +154,8 @@ def _text(file: TextIO, model: Path, reporter: Reporter):
     console = Console(file=file, highlight=False, soft_wrap=not file.isatty())
     console.print(Text(NOTICE, "dim"))
     none = "none: every prototype may be asked" + ("" if reporter.classifier else f" ({model} has no classifier)")
+    if not reporter.model.has_prototypes:
+        none = "none: this model reads none"
     sources = {"predicted": f"predicted from the images by {model}/classifier", "given": "as given"}
 
     def line(text: str, style: str = "") -> None:
