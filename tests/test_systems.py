@@ -1,5 +1,6 @@
 """Every system of Table 1 behind the one interface: it learns, it writes what it read, and its cell is the paper's."""
 
+import base64
 import itertools
 import json
 import shutil
@@ -10,10 +11,13 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 from tests.test_what_the_model_reads import no_meteor
-from xpronet.app.answers import Answers
+from xpronet.app.answers import Answers, request
+from xpronet.app.cli import app
 from xpronet.data.reports import Vocabulary
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
@@ -21,6 +25,7 @@ from xpronet.model.explain import explain
 from xpronet.model.losses import Objective, training_losses
 from xpronet.model.params import System
 from xpronet.model.system import name_of, system_class
+from xpronet.sources.phantom import source
 from xpronet.systems.adaatt import AdaptiveAttention
 from xpronet.systems.att2in import Att2In
 from xpronet.systems.ratchet import PostNormLayer
@@ -205,14 +210,11 @@ def test_what_has_attention_is_explained(name):
     model = build(name).eval()
     images, _, labels, views = studies()
     written = model.generate(images, labels, views=views, beam_size=2, max_length=6)
-    if name == "st":
-        with pytest.raises(ValueError, match="system st has no attention"):
-            explain(model, images, written.tokens, labels, views=views)
-        return
+    assert model.has_attention == (name != "st")
     for row, found in enumerate(explain(model, images, written.tokens, labels, views=views)):
         assert found.log_probs.sum() == pytest.approx(written.log_probs[row].item(), abs=1e-4)
         sums = found.attention.sum(axis=(1, 2, 3))
-        assert ((sums > 0) & (sums < 1) if name == "adaatt" else abs(sums - 1) < 1e-5).all()
+        assert ((sums > 0) & (sums < 1) if name == "adaatt" else abs(sums - model.has_attention) < 1e-5).all()
         assert not found.attention[:, ~views[row].numpy()].any()
         assert (found.words is not None) == (name == "xpronet")
 
@@ -232,6 +234,15 @@ def test_a_system_goes_through_the_stages_and_writes_for_new_images(made, monkey
     shutil.rmtree("data/model/classifier")  # the made-up one has no thresholds
     answers = Answers(Path("data/model"))
     assert answers.about()["prototypes"] == 0
+    (study,) = source.studies(train=0, val=0, test=1, seed=3)
+    Image.fromarray(source.draw(study, study.views[0], size=192)).save("x.png")
+    upload = {"name": "x.png", "data": base64.b64encode(Path("x.png").read_bytes()).decode()}
+    assert answers.report(request({"images": [upload]}))["words"]
+    asked = CliRunner().invoke(app, ["generate", "x.png", "--model", "data/model", "--explain", "why.json"])
+    if name == "st":
+        assert str(asked.exception) == "--explain why.json: system st has no attention to show"
+    else:
+        assert asked.exit_code == 0 and "prototype" not in asked.output
     (written,) = answers.reporter.reports([made.images[records[0]["id"]]])
     assert written.labels_from == "none" and set(written.text.split()) <= set(card.vocabulary.tokens)
 

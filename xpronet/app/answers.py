@@ -79,6 +79,7 @@ class Answers:
             "notice": NOTICE,
             "conditions": CONDITIONS,
             "classifier": self.reporter.classifier is not None,
+            "attention": model.has_attention,
             "prototypes": len(model.prototypes) if model.has_prototypes else 0,
             "gamma": model.config.gamma if model.has_prototypes else None,
             "beam_size": card.beam_size,

@@ -17,6 +17,7 @@ from xpronet.app.pages import NOTICE
 from xpronet.app.reporter import BATCH, Report, Reporter, Views, named
 from xpronet.common.files import replacing
 from xpronet.common.progress import track
+from xpronet.model.system import name_of
 
 
 def generate(
@@ -43,6 +44,8 @@ def generate(
     if explain:
         check_explain(explain, len(studies))
     reporter = Reporter.load(model)
+    if explain and not reporter.model.has_attention:
+        raise ValueError(f"--explain {explain}: system {name_of(reporter.model)} has no attention to show")
     problems: list[str] = []
     quiet = len(studies) == 1 or (out is None and sys.stdout.isatty())  # then the reports show how far it is
     shown = studies if quiet else track(studies, what="generate", unit="studies", total=len(studies))
@@ -160,8 +163,9 @@ def _text(file: TextIO, model: Path, reporter: Reporter):
     def say(study: Given, report: Report) -> None:
         console.print()
         console.print(Text(study.id, "bold"))
-        labels = f"{', '.join(_with_probability(report))} ({sources.get(report.labels_from)})"
-        line(f"labels: {none if report.labels_from == 'none' else labels}", "dim")
+        if reporter.model.has_prototypes:  # others read no labels
+            labels = f"{', '.join(_with_probability(report))} ({sources.get(report.labels_from)})"
+            line(f"labels: {none if report.labels_from == 'none' else labels}", "dim")
         for doubt in report.doubts:
             line(f"odd: {doubt}", "yellow")
         line(readable(report.text))

@@ -17,7 +17,7 @@ from torch import Tensor
 from xpronet.data.reports import END, Vocabulary
 from xpronet.model.memory import PrototypeMemory, exact
 from xpronet.model.recurrent import AdditiveAttention
-from xpronet.model.system import System, name_of
+from xpronet.model.system import System
 from xpronet.model.transformer import Attention, DecoderLayer
 from xpronet.model.visual import STRIDE, patch_borders
 
@@ -56,7 +56,7 @@ class Explanation:
     alternatives: np.ndarray  # (T, A) int64, the likeliest other tokens
     alternative_log_probs: np.ndarray  # (T, A) float32
     attention: np.ndarray  # (T, V, h, w) float32, mean over layers and heads; 0 in absent views. It sums to one, but
-    # where a system may look at no patch (ADAATT): then to what is left
+    # where a system may look at no patch (ADAATT) to what is left, and without attention (ST) to 0
     views: np.ndarray  # (V,) bool, which are there
     labels: np.ndarray  # (K,) bool, whose prototypes could be asked for
     words: Selection | None = None  # of the tokens (T,); None without CMPNet
@@ -106,7 +106,7 @@ def explain(
         grid: rows and columns of patches, where images are patch features of no square picture.
 
     Raises:
-        ValueError: the model is in training mode or has no attention, or patch features lack their grid.
+        ValueError: the model is in training mode, or patch features lack their grid.
     """
     if model.training:
         raise ValueError("explain needs a model in evaluation mode: call .eval() first")
@@ -121,8 +121,8 @@ def explain(
     others, names = others.topk(min(ALTERNATIVES, log_probs.shape[-1] - 1), dim=-1)  # (B, T, A)
     if steps:
         layers = [torch.cat(steps, dim=1)[..., : output.patches.shape[1]]]  # without ADAATT's sentinel
-    if not layers:
-        raise ValueError(f"system {name_of(model)} has no attention: there is nothing to explain")
+    if not layers:  # it looks nowhere
+        layers = [log_probs.new_zeros(len(tokens), tokens.shape[1] + 1, output.patches.shape[1])]
     looked = torch.stack([exact(each) for each in layers]).mean(dim=0)[:, :-1]  # (B, T, S)
     looked = looked.unflatten(-1, (images.shape[1], *grid))  # (B, T, V, h, w)
     there = output.patches.unflatten(-1, (images.shape[1], *grid))  # (B, V, h, w)

@@ -31,6 +31,7 @@ class System(nn.Module):
     config: Any
     visual: VisualExtractor
     has_prototypes = False  # of classes, which are drawn and explained
+    has_attention = True  # to patches
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
         """Teacher forcing.

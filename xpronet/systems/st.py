@@ -13,6 +13,8 @@ from xpronet.model.recurrent import Cell, Context, Recurrent, RecurrentConfig, S
 
 
 class ShowAndTell(Recurrent):
+    has_attention = False
+
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.image_embedding = nn.Linear(WIDTH[config.backbone], config.width)
