@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from tests.test_generate import SIZES, picture
 from xpronet.app import export
-from xpronet.app.card import Scored, beside_floors, card
+from xpronet.app.card import SYSTEMS, Scored, beside_floors, card
 from xpronet.app.cli import app
 from xpronet.app.pages import NOTICE
 from xpronet.app.reporter import Reporter
@@ -21,6 +22,7 @@ from xpronet.common.params import load_yaml, validate
 from xpronet.data.reports import Vocabulary
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
+from xpronet.model.params import System
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,10 +31,10 @@ COUNTS = {"train_studies": 1000, "val_studies": 100, "test_studies": 200}
 MODEL = checkpoint.ModelCard(Vocabulary(["<unk>", "clear", "lungs"]), CONDITIONS, "iu_xray", 64, 2, 5)
 
 
-def written(dataset: str = "phantom", **changes) -> str:
+def written(dataset: str = "phantom", *, system: str = "xpronet", prototypes: bool = True, **changes) -> str:
     content = {**load_yaml(ROOT / f"presets/{dataset}.yaml"), **changes}
     keys = {key: content[key] for key in Scored.model_fields}
-    return card(validate(Scored, keys), MODEL, FOUND, COUNTS, license=None)
+    return card(validate(Scored, keys), MODEL, FOUND, COUNTS, system=system, prototypes=prototypes, license=None)
 
 
 def test_hugging_face_reads_the_card():
@@ -67,6 +69,15 @@ def test_what_is_not_known_is_not_said():
     assert "labeller `chexbert`, section" in own
     assert "is not known here" in imported and "trained elsewhere" in imported and "`chexbert`" not in imported
     assert ModelCard(own).data.license == "other" and "terms of its own" in own
+
+
+@pytest.mark.parametrize("name", get_args(System))
+def test_another_system_s_card_has_nothing_of_prototypes(name):
+    text = written(system=name, prototypes=False)
+    assert "It reads none" in text and "Under predicted labels" not in text and "BLEU_4 without labels" not in text
+    if name != "xpronet":
+        assert "prototype" not in text and "as in XProNet" not in text and "# XProNet" not in text
+        assert ModelCard(text).data.model_name == f"{SYSTEMS[name]}, phantom"
 
 
 @pytest.fixture

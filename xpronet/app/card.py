@@ -34,36 +34,51 @@ class Scored(Part):
 
 
 def card(
-    scored: Scored, model: ModelCard, found: Mapping[str, Any], counts: Mapping[str, int], *, license: str | None
+    scored: Scored,
+    model: ModelCard,
+    found: Mapping[str, Any],
+    counts: Mapping[str, int],
+    *,
+    system: str,
+    prototypes: bool,
+    license: str | None,
 ) -> str:
     """The text.
 
     Args:
         found: what stage evaluate writes of the test split.
         counts: studies per split, as stage prepare writes them.
+        system: of Table 1, by its name among parameters.
+        prototypes: whether it has some, which labels choose.
         license: as Hugging Face names it; None: `mit` for the phantom's model, `other` where data has terms of its own.
     """
     phantom, own = scored.dataset == "phantom", scored.model_folder == TRAINED
     license = license or ("mit" if phantom else "other")
     labels = scored.labels
+    about = header(SYSTEMS[system], scored.dataset, found["predicted"], license)
     return CARD.format(
-        header=yaml.safe_dump(header(scored.dataset, found["predicted"], license), sort_keys=False, allow_unicode=True),
+        header=yaml.safe_dump(about, sort_keys=False, allow_unicode=True),
+        system=SYSTEMS[system],
         name=NAMES[scored.dataset],
+        way=PROTOTYPES if prototypes else f"by {SYSTEMS[system]}" + " without prototypes" * (system == "xpronet"),
+        labels=(LABELS if prototypes else UNREAD).format(
+            training=f"In training they came from the reports: labeller `{labels.labeller}`, section {labels.section},"
+            f" what is uncertain counts as {labels.uncertain}."
+            if own
+            else "Under which labels it was trained is not known here."
+        ),
         notice=NOTICE,
         data=DATA[scored.dataset],
         trained="It was trained on the train split" if own else "It was trained elsewhere, imported, and scored here",
         counts=f"{counts['train_studies']:,} / {counts['val_studies']:,} / {counts['test_studies']:,}",
         crop=model.crop,
         words=len(model.vocabulary),
-        training=f"In training they came from the reports: labeller `{labels.labeller}`, section {labels.section},"
-        f" what is uncertain counts as {labels.uncertain}."
-        if own
-        else "Under which labels it was trained is not known here.",
+        conditions="Under predicted labels, b" if prototypes else "B",
+        misses=MISSES if prototypes else "It may miss findings, and name some",
         beam_size=scored.decode.beam_size or model.beam_size,
         max_length=scored.decode.max_length or model.max_length,
         scores=scoring.markdown(of_score(found)),
-        none=found["none"]["BLEU_4"],
-        reference=found["reference"]["BLEU_4"],
+        under=UNDER.format(**{name: found[name]["BLEU_4"] for name in ("none", "reference")}) if prototypes else "",
         floors=beside_floors(found["predicted"], found["floors"]),
         license=license,
         terms=""
@@ -72,7 +87,7 @@ def card(
     )
 
 
-def header(dataset: Dataset, scores: Mapping[str, float], license: str) -> dict[str, Any]:
+def header(system: str, dataset: Dataset, scores: Mapping[str, float], license: str) -> dict[str, Any]:
     """What Hugging Face reads of a model."""
     results = {
         "task": {"type": "image-to-text", "name": "Radiology report generation"},
@@ -86,7 +101,7 @@ def header(dataset: Dataset, scores: Mapping[str, float], license: str) -> dict[
         "pipeline_tag": "image-to-text",
         "tags": ["radiology", "chest-x-ray", "report-generation", "xpronet"],
         "metrics": list(METRICS.values()),
-        "model-index": [{"name": f"XProNet, {NAMES[dataset]}", "results": [results]}],
+        "model-index": [{"name": f"{system}, {NAMES[dataset]}", "results": [results]}],
     }
 
 
@@ -115,15 +130,33 @@ def beside_floors(scores: Mapping[str, float], floors: Mapping[str, Mapping[str,
     return f"Beside the floors: {'; '.join(said)}." if said else "It is above every floor by BLEU_4 and micro_F1_14."
 
 
+SYSTEMS = {
+    "xpronet": "XProNet",
+    "r2gencmn": "R2GenCMN",
+    "st": "Show and Tell",
+    "att2in": "Att2in",
+    "adaatt": "AdaAtt",
+    "topdown": "TopDown",
+    "ratchet": "RATCHET",
+}
+PROTOTYPES = """as in XProNet (Wang, Bhalerao, He, ECCV 2022): cross-modal
+prototypes are queried by image patches and by words"""
+LABELS = """Labels of the 14 CheXpert observations choose the prototypes that a study may query. {training}
+For a new image the classifier in `classifier/` predicts them from the pixels; its thresholds are chosen on
+validation."""
+UNREAD = "It reads none, in training or for a new image. The classifier in `classifier/` is another model beside it."
+UNDER = """
+BLEU_4 without labels is {none:.3f}; under labels from the very reports under test it is {reference:.3f}."""
+MISSES = "What the classifier misses the report mostly misses too, and it may name findings"
+
 CARD = """---
 {header}---
 
-# XProNet, {name}
+# {system}, {name}
 
 **{notice}**
 
-From the chest X-rays of a study it writes the findings, as in XProNet (Wang, Bhalerao, He, ECCV 2022): cross-modal
-prototypes are queried by image patches and by words. With the package `xpronet` of its repository installed:
+From the chest X-rays of a study it writes the findings, {way}. With the package `xpronet` of its repository installed:
 
     xpronet generate frontal.png --model FOLDER
 
@@ -140,21 +173,19 @@ Images are squared to {crop} x {crop} pixels in grey. It writes {words:,} differ
 
 ## Labels
 
-Labels of the 14 CheXpert observations choose the prototypes that a study may query. {training}
-For a new image the classifier in `classifier/` predicts them from the pixels; its thresholds are chosen on validation.
+{labels}
 
 ## Scores
 
-Under predicted labels, beam {beam_size}, at most {max_length} tokens. Intervals are of other test studies, not of other
+{conditions}eam {beam_size}, at most {max_length} tokens. Intervals are of other test studies, not of other
 trainings.
 
-{scores}
-BLEU_4 without labels is {none:.3f}; under labels from the very reports under test it is {reference:.3f}.
+{scores}{under}
 
 ## Limits
 
 - {floors}
-- What the classifier misses the report mostly misses too, and it may name findings that are not there.
+- {misses} that are not there.
 - Other scanners, countries, ages, projections or languages than its data's were not tried.
 - It compares with no earlier image, and nobody has tested it with patients or readers.
 - What is plainly no radiograph is refused by its colour, grey values or shape; any other grey picture gets a report.

@@ -12,6 +12,7 @@ from xpronet.classifier import network
 from xpronet.common.files import read_json, replacing
 from xpronet.common.params import read
 from xpronet.model import checkpoint
+from xpronet.model.system import name_of
 
 SCORES, COUNTS, CLASSIFIER = "metrics/details/test.json", "metrics/prepare.json", Path("data/classifier")
 
@@ -29,9 +30,10 @@ def export(out: Path, params: Path, *, license: str | None) -> None:
         raise ValueError(f"{out} exists: name a new folder, or remove it first")
     scored = read(Scored, params)
     found, folder = scores(), Path(scored.model_folder)
-    _, model = checkpoint.load(folder)
+    writer, model = checkpoint.load(folder)
     network.load(CLASSIFIER)  # the predicted labels of the scores are this one's, whatever lies in the model folder
-    text = card(scored, model, found, read_json(COUNTS), license=license)
+    kind = {"system": name_of(writer), "prototypes": writer.has_prototypes}
+    text = card(scored, model, found, read_json(COUNTS), **kind, license=license)
     with replacing(out) as beside:
         beside.mkdir()
         for name in ("weights.safetensors", "model.json"):

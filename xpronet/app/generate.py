@@ -154,8 +154,6 @@ def _text(file: TextIO, model: Path, reporter: Reporter):
     console = Console(file=file, highlight=False, soft_wrap=not file.isatty())
     console.print(Text(NOTICE, "dim"))
     none = "none: every prototype may be asked" + ("" if reporter.classifier else f" ({model} has no classifier)")
-    if not reporter.model.has_prototypes:
-        none = "none: this model reads none"
     sources = {"predicted": f"predicted from the images by {model}/classifier", "given": "as given"}
 
     def line(text: str, style: str = "") -> None:
@@ -165,8 +163,9 @@ def _text(file: TextIO, model: Path, reporter: Reporter):
     def say(study: Given, report: Report) -> None:
         console.print()
         console.print(Text(study.id, "bold"))
-        labels = f"{', '.join(_with_probability(report))} ({sources.get(report.labels_from)})"
-        line(f"labels: {none if report.labels_from == 'none' else labels}", "dim")
+        if reporter.model.has_prototypes:  # others read no labels
+            labels = f"{', '.join(_with_probability(report))} ({sources.get(report.labels_from)})"
+            line(f"labels: {none if report.labels_from == 'none' else labels}", "dim")
         for doubt in report.doubts:
             line(f"odd: {doubt}", "yellow")
         line(readable(report.text))
