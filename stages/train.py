@@ -166,7 +166,8 @@ def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor
     """What is made small: Eq. 20, or what `train.phase` has in its place."""
     if params.train.phase == "scst":
         weights = {"cider": params.train.cider_reward, "meteor": params.train.meteor_reward}
-        reward = Reward([vocabulary.encode(report)[1:] for report in reports], vocabulary, **weights, jar=meteor)
+        own = [truncate(vocabulary.encode(report), params.reports.max_length)[1:] for report in reports]
+        reward = Reward(own, vocabulary, **weights, jar=meteor)
         return Reinforce(reward, samples=params.train.samples, max_length=params.train.val_max_length)
     return Objective(
         theta=params.theta,

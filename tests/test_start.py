@@ -153,7 +153,7 @@ def test_a_card_without_sizes_is_one_line(found):
         params.check_start(found)
 
 
-@pytest.mark.parametrize("folder", ["data/model", "data/model/classifier", "./data/model"])
+@pytest.mark.parametrize("folder", ["data/model", "data/model/classifier", "./data/model", "data/../data/model"])
 def test_training_does_not_start_from_what_it_writes(folder):
     content = preset()
     content["train"]["start"] = folder

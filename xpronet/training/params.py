@@ -1,7 +1,7 @@
 """What training reads: the paper's symbols, and group `train` (row 27 of docs/paper-and-code.md)."""
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -101,7 +101,7 @@ class TrainParams(Strict):
 
     @model_validator(mode="after")
     def _starts_elsewhere(self):
-        if PurePath(self.start).is_relative_to(TRAINED):
+        if Path(self.start).resolve().is_relative_to(Path(TRAINED).resolve()):
             raise ValueError(f"start {self.start}: training writes it itself; name a copy of it")
         return self
 
