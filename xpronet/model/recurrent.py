@@ -5,7 +5,7 @@ A state has the axes (B, n, H): n beams or samples of each study, which share wh
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,7 @@ from xpronet.common.shares import Dropout
 from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
 from xpronet.model.memory import exact
-from xpronet.model.system import Output, System
-from xpronet.model.visual import VisualExtractor
+from xpronet.model.system import Output, System, check_sizes
 
 State = tuple[Tensor, ...]  # each (B, n, H)
 
@@ -32,11 +31,7 @@ class RecurrentConfig:
     dropout: float = 0.5
 
     def __post_init__(self):
-        for name in ("vocab_size", "width", "attention"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
-        if self.backbone not in get_args(Backbone):
-            raise ValueError(f"backbone {self.backbone!r} must be one of {', '.join(get_args(Backbone))}")
+        check_sizes(self, "width", "attention")
 
 
 class Context(NamedTuple):
@@ -54,9 +49,7 @@ class Recurrent(System):
     Config = RecurrentConfig
 
     def __init__(self, config: RecurrentConfig):
-        super().__init__()
-        self.config = config
-        self.visual = VisualExtractor(config.backbone)
+        super().__init__(config)
         self.word_embedding = nn.Embedding(config.vocab_size + 1, config.width)
         self.head = nn.Linear(config.width, config.vocab_size + 1)
         self.dropout = Dropout(config.dropout)

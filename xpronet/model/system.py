@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xpronet.common.shares import every, studies, total
+from xpronet.encoders.params import Backbone
 from xpronet.model import params
 from xpronet.model.decoding import Generation, Step, beam_search
 from xpronet.model.visual import VisualExtractor
@@ -24,14 +25,33 @@ class Output(NamedTuple):
     patches: Tensor | None = None  # (B, S) bool, patches of views that are there
 
 
+def check_sizes(config: Any, *counts: str) -> None:
+    """Raise ValueError where a size of a config is no whole number from 1 up, or cannot be with the others.
+
+    Its extractor must be known; where it has heads they must divide `d_model`, which sines and cosines share.
+    """
+    for name in ("vocab_size", *counts):
+        if not (isinstance(getattr(config, name), int) and getattr(config, name) >= 1):
+            raise ValueError(f"{name} {getattr(config, name)!r} must be a whole number from 1 up")
+    if config.backbone not in get_args(Backbone):
+        raise ValueError(f"backbone {config.backbone!r} must be one of {', '.join(get_args(Backbone))}")
+    if "heads" in counts and config.d_model % config.heads:
+        raise ValueError(f"heads {config.heads} must divide d_model {config.d_model}")
+    if "heads" in counts and config.d_model % 2:
+        raise ValueError(f"d_model {config.d_model} must be even")
+
+
 class System(nn.Module):
     """A network with a config, a frozen dataclass of class `Config`, which has `vocab_size` and `backbone`."""
 
     Config: ClassVar[type]
-    config: Any
-    visual: VisualExtractor
     has_prototypes = False  # of classes, which are drawn and explained
     has_attention = True  # to patches
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+        self.visual = VisualExtractor(config.backbone)
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
         """Teacher forcing.

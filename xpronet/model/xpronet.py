@@ -13,9 +13,8 @@ from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
 from xpronet.model.memory import PrototypeMemory, exact
 from xpronet.model.params import Formulation
-from xpronet.model.system import Output, System
+from xpronet.model.system import Output, System, check_sizes
 from xpronet.model.transformer import Decoder, Encoder, causal, decoder_steps, sine_positions, transposed
-from xpronet.model.visual import VisualExtractor
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,9 @@ class ModelConfig:
     prototype_dropout: float = 0.1
 
     def __post_init__(self):
-        for name in ("vocab_size", "d_model", "d_ff", "heads", "layers", "n_conditions", "n_prototypes", "d_prototype"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
-        for name, known in (("backbone", get_args(Backbone)), ("formulation", get_args(Formulation))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(known)}")
-        if self.d_model % self.heads:
-            raise ValueError(f"heads {self.heads} must divide d_model {self.d_model}")
+        check_sizes(self, "d_model", "d_ff", "heads", "layers", "n_conditions", "n_prototypes", "d_prototype")
+        if self.formulation not in get_args(Formulation):
+            raise ValueError(f"formulation {self.formulation!r} must be one of {', '.join(get_args(Formulation))}")
         if self.cmpnet and not 1 <= self.gamma <= self.n_conditions * self.n_prototypes:
             raise ValueError(
                 f"gamma {self.gamma} must lie between 1 and {self.n_conditions * self.n_prototypes}, "
@@ -67,10 +61,8 @@ class XProNet(System):
     Config = ModelConfig
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         d = config.d_model
-        self.visual = VisualExtractor(config.backbone)
         self.patch_embedding = nn.Linear(WIDTH[config.backbone], d)  # row 8
         self.add_memory(config)
         sizes = {

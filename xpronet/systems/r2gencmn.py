@@ -6,14 +6,13 @@ sum is transformed, where the paper transforms what is summed. Sizes of the pape
 """
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from xpronet.encoders.params import Backbone
 from xpronet.model.memory import PrototypeMemory
-from xpronet.model.system import Output
+from xpronet.model.system import Output, check_sizes
 from xpronet.model.xpronet import Prototypes, XProNet
 
 
@@ -35,13 +34,7 @@ class R2GenCMNConfig:
     prototype_dropout: float = 0.1
 
     def __post_init__(self):
-        for name in ("vocab_size", "d_model", "d_ff", "heads", "layers", "memory", "top"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
-        if self.backbone not in get_args(Backbone):
-            raise ValueError(f"backbone {self.backbone!r} must be one of {', '.join(get_args(Backbone))}")
-        if self.d_model % self.heads:
-            raise ValueError(f"heads {self.heads} must divide d_model {self.d_model}")
+        check_sizes(self, "d_model", "d_ff", "heads", "layers", "memory", "top")
         if self.top > self.memory:
             raise ValueError(f"top {self.top} must not exceed memory {self.memory}")
 

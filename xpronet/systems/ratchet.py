@@ -8,7 +8,6 @@ a classifier of the same observations has trained: `model.backbone` and `model.v
 """
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from xpronet.encoders.backbones import WIDTH
 from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
 from xpronet.model.memory import exact
-from xpronet.model.system import Output, System
+from xpronet.model.system import Output, System, check_sizes
 from xpronet.model.transformer import (
     Decoder,
     DecoderLayer,
@@ -29,7 +28,6 @@ from xpronet.model.transformer import (
     sine_positions,
     transposed,
 )
-from xpronet.model.visual import VisualExtractor
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,7 @@ class RatchetConfig:
     dropout: float = 0.2
 
     def __post_init__(self):
-        for name in ("vocab_size", "d_model", "d_ff", "heads", "layers"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number from 1 up")
-        if self.backbone not in get_args(Backbone):
-            raise ValueError(f"backbone {self.backbone!r} must be one of {', '.join(get_args(Backbone))}")
-        if self.d_model % self.heads or self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} must be even, and heads {self.heads} must divide it")
+        check_sizes(self, "d_model", "d_ff", "heads", "layers")
 
 
 class PostNormLayer(DecoderLayer):
@@ -73,10 +65,8 @@ class Ratchet(System):
     Config = RatchetConfig
 
     def __init__(self, config: RatchetConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         d = config.d_model
-        self.visual = VisualExtractor(config.backbone)
         self.patch_embedding = nn.Linear(WIDTH[config.backbone], d)
         sizes = {"width": d, "heads": config.heads, "hidden": config.d_ff, "dropout": config.dropout}
         self.decoder = Decoder(config.layers, kind=PostNormLayer, norm=nn.Identity(), **sizes, attention_dropout=0.0)
