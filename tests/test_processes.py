@@ -16,10 +16,9 @@ import stages.classify
 import stages.train
 from benchmarks import kills, processes
 from tests.conftest import ended, forked, forking, launched, sharing
-from xpronet.common.course import descend
 from xpronet.common.devices import loss_scaling
 from xpronet.common.processes import LOST, Group, together
-from xpronet.common.shares import BatchNorm, Share, same_statistics, synchronise
+from xpronet.common.shares import BatchNorm, Share, descend, same_statistics, synchronise
 from xpronet.common.states import States
 from xpronet.data.dataset import EpochSampler, ShareSampler
 

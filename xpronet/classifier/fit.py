@@ -15,11 +15,11 @@ from xpronet.classifier.calibration import macro_auroc
 from xpronet.classifier.network import StudyClassifier, predict
 from xpronet.classifier.params import ClassifierParams
 from xpronet.classifier.thresholds import choose_thresholds
-from xpronet.common.course import Course, Row, descend
+from xpronet.common.course import Course, Row
 from xpronet.common.devices import autocast
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
-from xpronet.common.shares import added, same_statistics, shared, synchronise
+from xpronet.common.shares import added, descend, same_statistics, shared, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader

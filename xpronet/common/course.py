@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,16 @@ from xpronet.common.devices import loss_scaling
 from xpronet.common.files import replacing
 from xpronet.common.processes import ALONE, LOST, Group
 from xpronet.common.progress import track
-from xpronet.common.shares import Share, add_gradients
+from xpronet.common.shares import Share
+from xpronet.common.snapshot import (
+    flat,
+    parts_of,
+    random_states,
+    restore_optimiser,
+    restore_statistics,
+    set_random_states,
+    statistics,
+)
 from xpronet.common.states import States
 from xpronet.common.weights import save_tensors
 
@@ -85,9 +94,9 @@ class Course:
         for name in ("epoch", "done", "history", "pace", "best"):
             setattr(self, name, content[name])
         self._score, self._steps = content["score"], content["steps"]
-        parts = _parts(tensors)
+        parts = parts_of(tensors)
         self.module.load_state_dict(parts["module"])
-        _restore_optimiser(self.optimiser, content["groups"], parts.get("optimiser", {}))
+        restore_optimiser(self.optimiser, content["groups"], parts.get("optimiser", {}))
         self.schedule.load_state_dict(content["schedule"])
         self.scaler.load_state_dict(content["scaler"])
         self._sums = parts.get("sums", {})
@@ -228,7 +237,7 @@ class Course:
             parts = {"batch": vars(batch), "module": self.module.state_dict(), "generators": self._drawn}
             try:
                 with replacing(path) as beside:
-                    save_tensors(_flat(parts), beside)
+                    save_tensors(flat(parts), beside)
                 text += f"; that batch, the weights and the random generators are in {path}"
             except OSError as error:
                 text += f"; that batch is not saved: {error}"
@@ -281,104 +290,14 @@ class Course:
             if self._unsaved:
                 self._states.save_best(self.best, self._unsaved)
                 self._unsaved = {}
-            self._states.save(self._steps + self.epoch, content, _flat(tensors))
+            self._states.save(self._steps + self.epoch, content, flat(tensors))
         except OSError as error:
             logger.warning("the state is not saved, and training goes on: %s", error)
             return
         self._saved = True
 
 
-def descend(
-    parameters: Iterable[nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-    losses: Tensor,
-    *,
-    scaler: torch.amp.GradScaler,
-    group: Group,
-    clip_norm: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Take the step of gradients that are there, scaled -> losses (n,) and the gradient's norm (), on the CPU.
-
-    Gradients are summed over all processes, so that each decides the same; then unscaled, then clipped. Where a loss or
-    the norm is not finite the weights stay as they are.
-    """
-    parameters = list(parameters)
-    add_gradients(parameters, group)
-    scaler.unscale_(optimiser)
-    norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-    if clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-    found = torch.cat([losses.detach(), norm[None]]).cpu()
-    if found.isfinite().all():
-        optimiser.step()
-    scaler.update()
-    return found[:-1], found[-1]
-
-
-def statistics(module: nn.Module) -> list[Tensor]:
-    """Copies of its buffers, which batch norm keeps its statistics in."""
-    return [each.clone() for each in module.buffers()]
-
-
-def restore_statistics(module: nn.Module, before: Sequence[Tensor]) -> None:
-    for buffer, copy in zip(module.buffers(), before, strict=True):
-        buffer.copy_(copy)
-
-
 def joined(batches: Sequence[Any]) -> Any:
     """The shares of a batch as one: what each has of a tensor, one after the other."""
     every = {name: torch.cat([vars(batch)[name] for batch in batches]) for name in vars(batches[0])}
     return type(batches[0])(**every)
-
-
-def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Of every generator that training draws from; all others are seeded where they are used."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(states["mps"])
-
-
-@contextmanager
-def holding(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """The module with other weights and buffers while the block runs."""
-    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    module.load_state_dict(weights)
-    yield
-    module.load_state_dict(own)
-
-
-def _flat(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-
-
-def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """What `_flat` has made one."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        part, _, name = key.partition("/")
-        found.setdefault(part, {})[name] = tensor
-    return found
-
-
-def _restore_optimiser(optimiser: torch.optim.Optimizer, groups: list[dict], tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
-    groups = [{key: tuple(value) if key == "betas" else value for key, value in group.items()} for group in groups]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
-    for parameter, moments in optimiser.state.items():
-        for name, tensor in moments.items():
-            if tensor.shape == parameter.shape:  # a fused step walks through their memory side by side
-                moments[name] = torch.empty_like(parameter).copy_(tensor)

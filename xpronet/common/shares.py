@@ -176,3 +176,30 @@ def add_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
     flat = group.add(torch.cat([each.flatten() for each in gradients]))
     for each, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
         each.copy_(part.view_as(each))
+
+
+def descend(
+    parameters: Iterable[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    losses: Tensor,
+    *,
+    scaler: torch.amp.GradScaler,
+    group: Group,
+    clip_norm: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Take the step of gradients that are there, scaled -> losses (n,) and the gradient's norm (), on the CPU.
+
+    Gradients are summed over all processes, so that each decides the same; then unscaled, then clipped. Where a loss or
+    the norm is not finite the weights stay as they are.
+    """
+    parameters = list(parameters)
+    add_gradients(parameters, group)
+    scaler.unscale_(optimiser)
+    norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    if clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+    found = torch.cat([losses.detach(), norm[None]]).cpu()
+    if found.isfinite().all():
+        optimiser.step()
+    scaler.update()
+    return found[:-1], found[-1]

@@ -7,21 +7,13 @@ from functools import partial
 
 import torch
 
-from xpronet.common.course import (
-    Course,
-    Row,
-    descend,
-    holding,
-    random_states,
-    restore_statistics,
-    set_random_states,
-    statistics,
-)
+from xpronet.common.course import Course, Row
 from xpronet.common.devices import autocast, compile_in_place, loss_scaling
 from xpronet.common.params import Precision
 from xpronet.common.processes import ALONE, Group
-from xpronet.common.shares import Share, same_statistics, synchronise
+from xpronet.common.shares import Share, descend, same_statistics, synchronise
 from xpronet.common.shortage import memory_for
+from xpronet.common.snapshot import holding, random_states, restore_statistics, set_random_states, statistics
 from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.model.losses import Losses, Objective, Together, seen_together, training_losses
