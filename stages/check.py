@@ -16,7 +16,7 @@ from xpronet.common.params import FILE, PathName, RuntimeParams, Seed, load_yaml
 from xpronet.data.params import ReportParams
 from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation.params import EvaluateParams
-from xpronet.labels.params import LabelParams
+from xpronet.labels.params import LabelParams, TemplateParams
 from xpronet.model.params import DecodeParams
 from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
 from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
@@ -42,6 +42,7 @@ class Params(Training):
     images: ImageParams
     reports: ReportParams
     labels: LabelParams
+    templates: TemplateParams
     classifier: ClassifierParams
     features: FeatureParams
     decode: DecodeParams

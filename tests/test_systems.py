@@ -36,6 +36,7 @@ SYSTEMS = get_args(System)
 RECURRENT = ("st", "att2in", "adaatt", "topdown")
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
 WIDTH, PATCHES, CHANNELS, WORDS = 16, 4, 512, 7
+PERIOD = 1  # the word that ends a sentence, as each report does
 SIZES = {
     "xpronet": {"d_model": WIDTH, "d_ff": 24, "heads": 2, "layers": 2, "n_prototypes": 3, "d_prototype": 8, "gamma": 3},
     "r2gencmn": {"d_model": WIDTH, "d_ff": 24, "heads": 2, "layers": 2, "memory": 12, "top": 3},
@@ -59,6 +60,7 @@ def studies(count=3, length=6, words=WORDS):
     images[~views] = 0
     tokens = F.pad(torch.randint(1, words + 1, (count, length)), (1, 1))
     tokens[0, -3:] = 0
+    tokens[torch.arange(count), (tokens != 0).sum(dim=1)] = PERIOD
     labels = torch.zeros(count, len(CONDITIONS))
     labels[torch.arange(count), torch.arange(count) % len(CONDITIONS)] = 1
     return images, tokens, labels, views

@@ -160,7 +160,7 @@ def test_every_step_trains_although_validation_leaves_evaluation_mode(run):
 
 def test_the_history_is_means_per_study(run):
     """The last, smaller batch weighs less; contrastive losses of 2, 2 and 1 studies that differ by hand: Eq. 17."""
-    names = ["epoch", "lr", "total", "cross_entropy", "visual_contrastive", "textual_contrastive"]
+    names = ["epoch", "lr", "total", "cross_entropy", "visual_contrastive", "textual_contrastive", "auxiliary"]
     validation = ["val_BLEU_4", "val_BLEU_1", "val_METEOR"]
     columns = ["epoch", "lr", "lr_visual", *names[2:], "gradient_norm", "skipped", *validation, "val_selection"]
     assert all(list(row) == columns for row in run.history)
@@ -171,7 +171,7 @@ def test_the_history_is_means_per_study(run):
         rates = 4e-3 * 0.5**epoch
         ce = 31 / 5 - start - (2 * 0 + 2 * 1 + 1 * 2) / 5 * rates
         start += 3 * rates
-        expected = [epoch + 1, 3e-3 * 0.5**epoch, ce + visual + 0.1 * textual, ce, visual, textual]
+        expected = [epoch + 1, 3e-3 * 0.5**epoch, ce + visual + 0.1 * textual, ce, visual, textual, 0]
         assert [row[name] for name in names] == pytest.approx(expected, rel=1e-5)
         assert row["lr_visual"] == pytest.approx(1e-3 * 0.5**epoch)
         assert (row["gradient_norm"], row["skipped"]) == (pytest.approx(2**0.5, rel=1e-6), 0)  # -1 of either weight

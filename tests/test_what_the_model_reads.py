@@ -154,7 +154,7 @@ def test_losses_are_of_train_studies_with_their_own_crops_reports_and_labels(sti
     places = positions(made, train)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(hash((SEED, 0)))).tolist()
     objective = Objective(1.2, -0.3, 0.7, 0.4, still.kind["imlcs"], still.kind["formulation"])
-    sums = np.zeros(4)
+    sums = np.zeros(5)
     for batch in (order[:6], order[6:]):
         pixels, views, tokens = torch.zeros(len(batch), 2, 3, 32, 32), torch.zeros(len(batch), 2, dtype=bool), []
         for row, study in enumerate(batch):
@@ -171,7 +171,7 @@ def test_losses_are_of_train_studies_with_their_own_crops_reports_and_labels(sti
         losses = training_losses(output, tokens, labels[batch], objective=objective)
         sums += len(batch) * np.array([loss.item() for loss in losses])
     (row,) = history()
-    names = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive")
+    names = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive", "auxiliary")
     assert [row[name] for name in names] == pytest.approx((sums / len(train)).tolist(), rel=1e-4)
     assert row["epoch"] == 1 and row["lr"] == 1e-30
 

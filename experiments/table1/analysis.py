@@ -16,16 +16,19 @@ from stages.check import Params
 from stages.train import build
 from xpronet.app.compare import check_same_studies, read_side, score
 from xpronet.common.params import load_yaml, validate
+from xpronet.data.reports import PERIOD, Vocabulary
 from xpronet.encoders.backbones import WIDTH
 from xpronet.evaluation import statistics
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model.params import System
+from xpronet.model.system import Material
 from xpronet.model.system import System as Network
 
 EPOCHS = 6  # of each run, half the phantom's preset, all with the extractor frozen: 14 runs in an hour
 REFERENCE = "xpronet"  # against which the others are tested
 WORDS, PATCHES = 760, 9  # of the step that is timed; patches as the phantom's
 D_PROTOTYPE = 896  # of the phantom's features
+TEMPLATES = 40  # about as many as the phantom's
 STEPS = 5  # timed
 
 
@@ -79,7 +82,13 @@ def network_of(keys: Mapping[str, Any], name: str) -> Network:
     changes = {"system": name, "model": {**keys["model"], "visual_weights": "random"}}
     params = validate(Params, {**keys, **changes})
     torch.manual_seed(0)
-    return build(params, WORDS, torch.randn(len(CONDITIONS), params.n_prototypes, D_PROTOTYPE))
+    material = Material(
+        vocabulary=Vocabulary([PERIOD, "<unk>", *(f"w{number}" for number in range(WORDS - 2))]),
+        labels=torch.ones(1, len(CONDITIONS)),
+        prototypes=torch.randn(len(CONDITIONS), params.n_prototypes, D_PROTOTYPE),
+        templates=[[f"w{number} {PERIOD}"] for number in range(TEMPLATES)],
+    )
+    return build(params, material)
 
 
 def seconds_per_step(network: Network) -> float:

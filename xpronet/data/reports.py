@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 Style = Literal["iu_xray", "mimic_cxr"]
 
 END = 0  # one id for start, end and padding (row 25)
+PERIOD = "."  # the word that ends a sentence
 UNKNOWN = "<unk>"
 MANY, MOST = 0.1, 0.5  # unknown words: a warning, an error
 MARK = "xxxx"  # what Open-i puts for a removed word

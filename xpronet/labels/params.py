@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xpronet.common.params import Number, PathName, Strict
+from xpronet.common.params import Number, PathName, Rate, Strict
 from xpronet.labels.conditions import Order, Uncertain
 
 
@@ -35,3 +35,12 @@ class LabelParams(Strict):
         if self.labeller == "file" and self.file is None:
             raise ValueError("labeller file needs file: a .csv, .json or .pickle of labels")
         return self
+
+
+class TemplateParams(Strict):
+    """Group `templates`: which sentences of train reports become templates (HRGR, KERP)."""
+
+    min_share: Rate
+    """Of the train reports, that a sentence must be in."""
+    min_overlap: Rate
+    """Of the content words of two sentences, from which on they say the same, classes and sides being equal."""

@@ -119,7 +119,9 @@ def explain(
     own = log_probs.gather(-1, tokens.unsqueeze(-1))  # (B, T, 1)
     others = log_probs.scatter(-1, tokens.unsqueeze(-1), -torch.inf)
     others, names = others.topk(min(ALTERNATIVES, log_probs.shape[-1] - 1), dim=-1)  # (B, T, A)
-    if steps:
+    if output.attention is not None:
+        layers = [output.attention]
+    elif steps:
         layers = [torch.cat(steps, dim=1)[..., : output.patches.shape[1]]]  # without ADAATT's sentinel
     if not layers:  # it looks nowhere
         layers = [log_probs.new_zeros(len(tokens), tokens.shape[1] + 1, output.patches.shape[1])]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xpronet.common.shares import added, rows, total
+from xpronet.common.shares import added, rows, studies, total
 from xpronet.data.reports import END
 from xpronet.model.memory import exact
 from xpronet.model.params import Formulation
@@ -27,7 +27,7 @@ class Objective:
     imlcs: bool = True  # False: w/o IMLCS
     formulation: Formulation = "official"  # rows 9 and 11; the model's own
 
-    columns: ClassVar = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive")  # of `Losses`
+    columns: ClassVar = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive", "auxiliary")
 
 
 class Losses(NamedTuple):
@@ -37,6 +37,7 @@ class Losses(NamedTuple):
     cross_entropy: Tensor
     visual_contrastive: Tensor
     textual_contrastive: Tensor
+    auxiliary: Tensor  # of another system than XProNet
 
 
 class Together(NamedTuple):
@@ -59,13 +60,15 @@ def training_losses(
 
     Args:
         together: of a batch in parts, of which this is one: the sum of what `seen_together` gives for each. Then the
-            cross-entropy is this part's addend.
+            cross-entropy and the auxiliary loss are this part's addends.
     """
     visual, textual = _means(output, tokens, objective)
     together = together or Together(None, rows(labels), None, None)
     ce = cross_entropy(output.log_probs, tokens[:, 1:], together.words)
+    none = torch.zeros_like(ce)
+    more = none if output.auxiliary is None else added(output.auxiliary.sum() / studies(len(tokens)))
     if visual is None:
-        return Losses(ce, ce, torch.zeros_like(ce), torch.zeros_like(ce))
+        return Losses(ce + more, ce, none, none, more)
     terms = {
         "theta": objective.theta,
         "alpha": objective.alpha,
@@ -77,7 +80,7 @@ def training_losses(
         for own, whole in ((visual, together.visual), (textual, together.textual))
     )
     whole = ce + objective.lambda_visual * visual_loss + objective.delta_textual * textual_loss  # Eq. 20
-    return Losses(whole, ce, visual_loss, textual_loss)
+    return Losses(whole + more, ce, visual_loss, textual_loss, more)
 
 
 @torch.no_grad()

@@ -1,11 +1,12 @@
-"""Captioners whose step is one of an LSTM: what Show-Tell, ATT2IN, ADAATT and TopDown have in common.
+"""Captioners that write step by step: what Show-Tell, ATT2IN, ADAATT and TopDown have in common, and others with them.
 
-A state has the axes (B, n, H): n beams or samples of each study, which share what was made of its images.
+A state has the axes (B, n, ...): n beams or samples of each study, which share what was made of its images.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from xpronet.model.decoding import Step
 from xpronet.model.memory import exact
 from xpronet.model.system import Output, System, check_sizes
 
-State = tuple[Tensor, ...]  # each (B, n, H)
+State = tuple[Tensor, ...]  # each (B, n, ...); a NamedTuple where parts need names
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,11 @@ class Context(NamedTuple):
     mask: Tensor  # (B, S) bool, patches of views that are there
     pooled: Tensor  # (B, 1, C), the mean over those
     keys: Tensor | None = None  # (B, 1, S, A), of the attention
+    made: Any = None  # what else a system makes of them
 
 
-class Recurrent(System):
+class Stepwise(System):
     """A subclass says what its images give (`read`), how a report begins (`start`) and what a word does (`step`)."""
-
-    Config = RecurrentConfig
-
-    def __init__(self, config: RecurrentConfig):
-        super().__init__(config)
-        self.word_embedding = nn.Embedding(config.vocab_size + 1, config.width)
-        self.head = nn.Linear(config.width, config.vocab_size + 1)
-        self.dropout = Dropout(config.dropout)
 
     @abstractmethod
     def read(self, context: Context) -> Context:
@@ -64,16 +58,32 @@ class Recurrent(System):
 
     @abstractmethod
     def step(self, tokens: Tensor, context: Context, state: State) -> tuple[Tensor, State]:
-        """(B, n) newest tokens -> (B, n, H), of which the head makes the next word's logits, and the state after it."""
+        """(B, n) newest tokens -> (B, n, ·), of which the next word's log-probabilities are made, and the state."""
+
+    @abstractmethod
+    def log_probs(self, found: Tensor) -> Tensor:
+        """(B, T, ·), what steps found -> (B, T, vocab_size + 1)."""
+
+    def looks(self, states: Sequence[State]) -> Tensor | None:
+        """Of the states after T steps: (B, T, S), where each word looked; None: as its attention modules say."""
+
+    def auxiliary(self, context: Context, tokens: Tensor, labels: Tensor, states: Sequence[State]) -> Tensor | None:
+        """(B,) a loss of each study beside that of its words; `states` after each of the T - 1 steps."""
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
-        """Teacher forcing, as `System` has it; reads no labels."""
+        """Teacher forcing, as `System` has it; labels are read by `auxiliary` alone."""
         context = self._context(images, views)
-        state, hidden = self.start(context, 1), []
+        state, found, states = self.start(context, 1), [], []
         for position in range(tokens.shape[1] - 1):
-            found, state = self.step(tokens[:, position : position + 1], context, state)
-            hidden.append(found)
-        return Output(self._log_probs(torch.cat(hidden, dim=1)), None, None, context.mask)
+            each, state = self.step(tokens[:, position : position + 1], context, state)
+            found.append(each)
+            states.append(state)
+        return Output(
+            self.log_probs(torch.cat(found, dim=1)),
+            patches=context.mask,
+            attention=self.looks(states),
+            auxiliary=self.auxiliary(context, tokens, labels, states),
+        )
 
     def begin(self, images: Tensor, labels: Tensor, views: Tensor | None, *, beams: int, max_length: int) -> Step:
         context = self._context(images, views)
@@ -82,22 +92,45 @@ class Recurrent(System):
         def step(tokens: Tensor, position: int, parents: Tensor | None) -> Tensor:
             nonlocal state
             if parents is not None:
-                state = tuple(each.gather(1, parents[:, :, None].expand_as(each)) for each in state)
+                state = each_of(lambda part: part.gather(1, like(parents, part).expand_as(part)), state)
             found, state = self.step(tokens, context, state)
-            return self._log_probs(found)
+            return self.log_probs(found)
 
         return step
-
-    def zeros(self, context: Context, n: int) -> Tensor:
-        return context.pooled.new_zeros(len(context.pooled), n, self.config.width)
 
     def _context(self, images: Tensor, views: Tensor | None) -> Context:
         patches, mask = self.patch_features(images, views)
         pooled = (exact(patches) * mask[:, :, None]).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
         return self.read(Context(patches, mask, pooled))
 
-    def _log_probs(self, hidden: Tensor) -> Tensor:
-        return F.log_softmax(exact(self.head(self.dropout(hidden))), dim=-1)
+
+class Recurrent(Stepwise):
+    """Its step gives a hidden state, of which one linear layer makes logits."""
+
+    Config = RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.word_embedding = nn.Embedding(config.vocab_size + 1, config.width)
+        self.head = nn.Linear(config.width, config.vocab_size + 1)
+        self.dropout = Dropout(config.dropout)
+
+    def zeros(self, context: Context, n: int) -> Tensor:
+        return context.pooled.new_zeros(len(context.pooled), n, self.config.width)
+
+    def log_probs(self, found: Tensor) -> Tensor:
+        return F.log_softmax(exact(self.head(self.dropout(found))), dim=-1)
+
+
+def each_of(change: Callable[..., Tensor], state: State, *others: State) -> State:
+    """A state of the same kind, part by part."""
+    parts = [change(*each) for each in zip(state, *others, strict=True)]
+    return state._make(parts) if hasattr(state, "_make") else tuple(parts)
+
+
+def like(x: Tensor, part: Tensor) -> Tensor:
+    """(B, n) -> (B, n, 1, ...) with as many axes as a part of a state."""
+    return x.reshape(*x.shape, *[1] * (part.dim() - x.dim()))
 
 
 class Cell(nn.Module):

@@ -4,7 +4,7 @@ A system says how it reads a report by teacher forcing (`forward`) and how it wr
 Search, sampling, training, model folders and pages know nothing else of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, get_args
 
@@ -12,17 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from xpronet.common.shares import every, studies, total
+from xpronet.data.reports import Vocabulary
 from xpronet.encoders.params import Backbone
 from xpronet.model import params
 from xpronet.model.decoding import Generation, Step, beam_search
 from xpronet.model.visual import VisualExtractor
 
 
+class Material(NamedTuple):
+    """What the train split gives a system beside batches."""
+
+    vocabulary: Vocabulary
+    labels: Tensor  # (N, K) 0/1
+    prototypes: Tensor  # (K, N^p, D)
+    templates: Sequence[Sequence[str]]  # groups of cleaned sentences that say the same, the commonest wording first
+
+
 class Output(NamedTuple):
     log_probs: Tensor  # (B, T - 1, vocab_size + 1), of the token after each but the last
-    visual_responses: Tensor | None  # (B, S, d), S = V x P; None without prototypes of classes
-    textual_responses: Tensor | None  # (B, T - 1, d)
+    visual_responses: Tensor | None = None  # (B, S, d), S = V x P; None without prototypes of classes
+    textual_responses: Tensor | None = None  # (B, T - 1, d)
     patches: Tensor | None = None  # (B, S) bool, patches of views that are there
+    attention: Tensor | None = None  # (B, T - 1, S), where a system says itself where each word looked
+    auxiliary: Tensor | None = None  # (B,), a loss of each study beside that of its words
 
 
 def check_sizes(config: Any, *counts: str) -> None:
@@ -52,6 +64,9 @@ class System(nn.Module):
         super().__init__()
         self.config = config
         self.visual = VisualExtractor(config.backbone)
+
+    def furnish(self, material: Material) -> None:
+        """Take from the train split what a config cannot hold; weights that are loaded later take its place."""
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
         """Teacher forcing.

@@ -13,7 +13,7 @@ from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
 from xpronet.model.memory import PrototypeMemory, exact
 from xpronet.model.params import Formulation
-from xpronet.model.system import Output, System, check_sizes
+from xpronet.model.system import Material, Output, System, check_sizes
 from xpronet.model.transformer import Decoder, Encoder, causal, decoder_steps, sine_positions, transposed
 
 
@@ -99,6 +99,10 @@ class XProNet(System):
     @property
     def has_prototypes(self) -> bool:
         return self.config.cmpnet
+
+    def furnish(self, material: Material) -> None:
+        if self.has_prototypes:
+            self.prototypes.data.copy_(material.prototypes.flatten(0, 1))
 
     def forward(self, images: Tensor, tokens: Tensor, labels: Tensor, *, views: Tensor | None = None) -> Output:
         """Teacher forcing, as `System` has it; ValueError where a study has no label at all (row 35)."""

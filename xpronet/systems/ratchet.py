@@ -85,7 +85,7 @@ class Ratchet(System):
         inputs = tokens[:, :-1]
         words = self._embed(inputs, self._positions(inputs.shape[1]))
         hidden = self.decoder(words, causal(inputs), memory, patches[:, None, None, :])  # (B, T - 1, d)
-        return Output(self._log_probs(hidden), None, None, patches)
+        return Output(self._log_probs(hidden), patches=patches)
 
     def begin(self, images: Tensor, labels: Tensor, views: Tensor | None, *, beams: int, max_length: int) -> Step:
         memory, patches = self._read(images, views)

@@ -196,9 +196,10 @@ def _in_parts(model, batch, shares, objective, precision, scaler) -> Losses:
     for share, part in zip(shares, parts, strict=True):
         set_random_states(drawn, device)
         losses = _backward(model, part, share, objective, precision, scaler, together)
-        addends.append(losses.cross_entropy)
-    whole = losses.total - losses.cross_entropy + sum(addends)
-    return losses._replace(total=whole, cross_entropy=sum(addends))
+        addends.append(torch.stack([losses.cross_entropy, losses.auxiliary]))
+    ce, more = sum(addends)
+    whole = losses.total - losses.cross_entropy - losses.auxiliary + ce + more
+    return losses._replace(total=whole, cross_entropy=ce, auxiliary=more)
 
 
 def _epoch(course, model, adam, batches, objective, params) -> Row:

@@ -13,7 +13,7 @@ from xpronet.model.system import System
 
 logger = logging.getLogger(__name__)
 
-WORDS = ("word_embedding.weight", "head.weight", "head.bias")  # a row per token
+WORDS = ("word_embedding.weight", "head.weight", "head.bias")  # how the names of weights with a row per token end
 
 
 def check_conditions(card: ModelCard, folder: str | Path) -> None:
@@ -42,7 +42,7 @@ def take_over(model: System, vocabulary: Vocabulary, start: System, known: Vocab
     theirs = {token: id for id, token in enumerate(known.tokens, start=1)}
     shared = [(id, theirs[token]) for id, token in enumerate(vocabulary.tokens, start=1) if token in theirs]
     into, out_of = torch.tensor([(END, END), *shared]).T
-    for name in WORDS:
+    for name in (key for key in own if key.endswith(WORDS) and key in state):
         rows = own[name].clone()
         rows[into] = state[name][out_of]
         state[name] = rows

@@ -1,0 +1,97 @@
+"""Systems that write sentence by sentence: a level that begins sentences, above one that says their words.
+
+Cleaned reports mark their sentences: each ends with the word `.`, behind which, as at the start of a report, another
+begins or the report ends:
+
+    p(0) = p_stop,   p(w) = (1 - p_stop) p_word(w);   within a sentence p(0) = 0,   and no report is empty
+
+So search, samples, log-probabilities and rewards of reports are those of every other system. Where a sentence can come
+about in several ways (a template or free words, one writer or another) they are summed over, and none is drawn.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xpronet.data.reports import END, Vocabulary
+from xpronet.model.memory import exact
+from xpronet.model.recurrent import Context, Recurrent, RecurrentConfig, State, each_of, like
+from xpronet.model.system import check_sizes
+
+IMPOSSIBLE = -30.0  # a log-probability that is as good as none in float32, and yet a number
+
+
+@dataclass(frozen=True)
+class SentenceConfig(RecurrentConfig):
+    """Every size of such a network, and the word that ends a sentence."""
+
+    period: int = 1  # its id
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_sizes(self, "period")
+        if self.period > self.vocab_size:
+            raise ValueError(f"period {self.period} must be one of the {self.vocab_size} words")
+
+
+class Sentences(Recurrent):
+    """A subclass says what begins a sentence (`sentence`) and what says a word of it (`word`).
+
+    Its state is a NamedTuple, of which `attention` (B, n, S) is where the sentence at hand, or its word, looked.
+    """
+
+    Config = SentenceConfig
+
+    @abstractmethod
+    def sentence(self, context: Context, state: State) -> tuple[State, Tensor]:
+        """The state with which a sentence after this one begins, and the log-odds (B, n) that there is none."""
+
+    @abstractmethod
+    def word(self, tokens: Tensor, context: Context, state: State) -> tuple[Tensor, State]:
+        """(B, n) newest words, 0 or `.` where a sentence begins -> log-probabilities (B, n, V + 1) of the sentence's
+        next word, the end impossible, and the state after it."""
+
+    def step(self, tokens: Tensor, context: Context, state: State) -> tuple[Tensor, State]:
+        begins, stop = begins_sentence(tokens, self.config.period), None
+        if self.training or begins.any():  # in training always: what is dropped out must not depend on the others
+            fresh, stop = self.sentence(context, state)
+            state = each_of(lambda new, old: torch.where(like(begins, new), new, old), fresh, state)
+        words, state = self.word(tokens, context, state)
+        if stop is not None:
+            words = torch.where(begins[..., None], or_end(words, stop.masked_fill(tokens == END, IMPOSSIBLE)), words)
+        return words, state
+
+    def log_probs(self, found: Tensor) -> Tensor:
+        return found
+
+    def looks(self, states: Sequence[State]) -> Tensor | None:
+        return torch.cat([state.attention for state in states], dim=1)
+
+
+def begins_sentence(tokens: Tensor, period: int) -> Tensor:
+    """(B, T) ids that are read -> bool, behind which of them a sentence begins, or the report ends."""
+    return (tokens == END) | (tokens == period)
+
+
+def word_log_probs(logits: Tensor) -> Tensor:
+    """(..., V + 1) -> the same, of words: the end is impossible."""
+    return F.pad(F.log_softmax(exact(logits[..., 1:]), dim=-1), (1, 0), value=IMPOSSIBLE)
+
+
+def or_end(words: Tensor, stop: Tensor) -> Tensor:
+    """(..., V + 1) of words and (...) log-odds of the end -> (..., V + 1) of both."""
+    stop = exact(stop)[..., None]
+    return torch.cat([F.logsigmoid(stop), F.logsigmoid(-stop) + words[..., 1:]], dim=-1)
+
+
+def encoded(templates: Sequence[Sequence[str]], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+    """Groups of wordings -> their ids (W, L), each with its `.`, padded with 0, and the group (W,) of each."""
+    rows = [(vocabulary.encode(wording)[1:-1], group) for group, each in enumerate(templates) for wording in each]
+    ids = torch.zeros(len(rows), max((len(row) for row, _ in rows), default=0), dtype=torch.int64)
+    for place, (row, _) in enumerate(rows):
+        ids[place, : len(row)] = torch.tensor(row)
+    return ids, torch.tensor([group for _, group in rows], dtype=torch.int64)
