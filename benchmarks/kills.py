@@ -35,6 +35,7 @@ import stages.classify
 import stages.train
 from stages.stage import run
 from xpronet.classifier import network
+from xpronet.common.files import write_json
 from xpronet.common.params import load_yaml
 from xpronet.common.weights import save_tensors
 from xpronet.data.studies import Study
@@ -119,6 +120,7 @@ def make(folder: Path) -> None:
     write_labels(data / "predicted_labels.csv", studies[-held_out:], labels[-held_out:])
     torch.manual_seed(1)
     save_tensors({"prototypes": torch.randn(len(CONDITIONS), 2, 12)}, data / "prototypes.safetensors")
+    write_json(data / "templates.json", [])
     (data / "classifier").mkdir()
     save_tensors(TinyNet(len(CONDITIONS)).state_dict(), data / "classifier/weights.safetensors")
 
