@@ -130,11 +130,11 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
     paths = [
         *("data/classifier/weights.safetensors", "data/classifier/classifier.json", "data/predicted_labels.csv"),
         *("data/features/textual.npy", "data/prototypes.safetensors", "data/model/weights.safetensors"),
-        *("data/model/model.json", "metrics/history.tsv", "metrics/train.json"),
+        *("data/model/model.json", "data/templates.json", "metrics/history.tsv", "metrics/train.json"),
     ]
     inputs = (
         *("data/prepared/annotation.json", "data/labels.csv", "data/label_probabilities.csv"),
-        *("metrics/labels.json", "metrics/details/labels.json"),
+        *("metrics/labels.json", "metrics/details/labels.json", "metrics/templates.json"),
     )
     kept = {name: (project.folder / name).read_bytes() for name in inputs}
 
@@ -153,7 +153,7 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
         wrong = str.maketrans("01", "10")
         poisoned = [[id, split, row.translate(wrong) if split == "test" else row] for id, split, row in lines]
         (project.folder / "data/labels.csv").write_text("\n".join(",".join(line) for line in poisoned) + "\n")
-        project.stages("classify", "features", "prototypes", "train")
+        project.stages("templates", "classify", "features", "prototypes", "train")
         assert [project.sha256(path) for path in paths] == before
     finally:
         for name, content in kept.items():

@@ -14,7 +14,10 @@ from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import NO_FINDING, POSITIVE
 from xpronet.labels.published import import_classes
 
-STAGES = ("check", "prepare", "label", "classify", "features", "prototypes", "train", "generate", "evaluate")
+STAGES = (
+    *("check", "prepare", "label", "classify", "templates"),
+    *("features", "prototypes", "train", "generate", "evaluate"),
+)
 
 
 @pytest.fixture(scope="module")
