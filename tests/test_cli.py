@@ -31,6 +31,18 @@ def test_no_color_is_respected():
     assert not COLOUR.search(said("score", "--help", FORCE_COLOR="1", NO_COLOR="1"))
 
 
+def test_help_lists_every_command_before_anything_heavy_is_loaded():
+    """A command's module that imports what one of its commands needs makes each --help and completion wait for it."""
+    ask = """import sys
+from xpronet.app.cli import app
+from typer.main import get_command
+print(*get_command(app).commands)
+print(*sorted({"torch", "numpy", "pydantic", "yaml", "PIL"} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    commands = "import-official generate export doctor compare score view figures serve"
+    assert done.stdout.split("\n")[:2] == [commands, ""]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_can_complete_commands(shell):
     words = {"_TYPER_COMPLETE_ARGS": "xpronet gen", "COMP_WORDS": "xpronet gen", "COMP_CWORD": "1"}
