@@ -7,6 +7,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -224,13 +225,33 @@ def test_a_secondary_capture_in_colour_is_its_grey(tmp_path, bits):
         ({"Modality": "MG"}, "modality MG is no projection radiograph"),
         ({"BodyPartExamined": "HAND"}, "body part HAND is not the chest"),
         ({"NumberOfFrames": 3, "Rows": 16}, "3 frames, a radiograph has one"),
-        ({"Rows": 40000, "Columns": 40000}, "40000 x 40000 pixels are too many"),
+        ({"Rows": 40000, "Columns": 40000}, "40,000 x 40,000 pixels, more than 100,000,000: save it smaller"),
     ],
 )
 def test_what_is_no_chest_radiograph_is_refused_with_the_reason(tmp_path, tags, message):
     with pytest.raises(ValueError, match=message) as error:
         read_image(save(tmp_path / "a.dcm", ramp(), **tags))
     assert "a.dcm" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("preamble", [True, False])
+def test_of_a_stranger_s_file_nothing_is_inflated(tmp_path, monkeypatch, preamble):
+    """Some kilobytes become gigabytes there; and a file without preamble is DICOM by its name alone."""
+    path = save(tmp_path / "a.dcm", ramp(), syntax=DeflatedExplicitVRLittleEndian)
+    near(read_image(path), RAMP)
+    path.write_bytes(path.read_bytes() if preamble else path.read_bytes()[132:])
+    monkeypatch.setattr("zlib.decompress", lambda *_: pytest.fail("inflated"))
+    with pytest.raises(ValueError, match=f"^{path}: deflated DICOM: save it without, or use `xpronet generate`$"):
+        read_image(path, most=10**9)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_of_a_stranger_s_file_no_more_pixels_are_decoded_than_allowed(tmp_path, monkeypatch, syntax):
+    path = save(tmp_path / "a.dcm", ramp(), syntax=syntax)
+    near(read_image(path, most=64 * 48), RAMP)
+    monkeypatch.setattr(Dataset, "pixel_array", property(lambda _: pytest.fail("decoded")))
+    with pytest.raises(ValueError, match=f"^{path}: 48 x 64 pixels, more than 3,071: save it smaller$"):
+        read_image(path, most=64 * 48 - 1)
 
 
 def test_a_radiograph_that_does_not_say_what_it_shows_is_read(tmp_path):

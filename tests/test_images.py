@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision import transforms
 
 from xpronet.data.pack import ImagePack, normalise
@@ -175,6 +175,16 @@ def test_a_broken_image_is_one_clear_line(tmp_path, name, message):
         read_image(folder / f"{name}.png")
     assert f"{name}.png" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_of_a_stranger_s_file_no_more_pixels_are_decoded_than_allowed(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(picture()).save(path)
+    assert read_image(path, most=400 * 300).shape == (400, 300)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=f"^{path}: 400 x 300 pixels, more than 119,999: save it smaller$"):
+        read_image(path, most=400 * 300 - 1)
 
 
 @pytest.mark.parametrize("size", [(30_000, 2), (1, 21)])

@@ -18,11 +18,14 @@ COLOURED, COLOURS = 40, 0.1  # distance of a pixel's channels from which it is c
 LONG = 2  # times as long as wide from which a picture is odd
 
 
-def read_radiograph(image: str | Path | np.ndarray, *, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_radiograph(
+    image: str | Path | np.ndarray, *, size: int, most: int | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels (H, W) uint8 of a file, or as they are given; and what is odd about them, in words.
 
     Args:
         size: side of the square that the model sees.
+        most: pixels of a file, as `read_image` takes it.
 
     Raises:
         ValueError: the file cannot be read, or what it shows is no radiograph: the line says why.
@@ -30,7 +33,7 @@ def read_radiograph(image: str | Path | np.ndarray, *, size: int) -> tuple[np.nd
     given = isinstance(image, np.ndarray)
     if given and not (image.dtype == np.uint8 and image.ndim == 2 and image.size):
         raise ValueError(f"an image of {image.dtype} {image.shape}: expected grey values (H, W) in uint8")
-    pixels = image if given else decode(image).pixels
+    pixels = image if given else decode(image, most=most).pixels
     where = "an image" if given else image
     reason = _no_radiograph(pixels) or (None if given else _coloured(image))
     if reason:

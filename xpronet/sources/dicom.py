@@ -4,6 +4,7 @@ Stored values go through the modality transform (a look-up table or slope and in
 table before a window, the first of several), and the polarity of the photometric interpretation. Padding is black.
 """
 
+import io
 import math
 import warnings
 from collections.abc import Callable
@@ -25,8 +26,20 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
 
 
-def read_dicom(path: str | Path) -> np.ndarray:
+class Uninflated(io.BufferedReader):
+    """A file of which a few bytes never become any number: pydicom asks for all that is left only to inflate it."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            raise ValueError("deflated DICOM: save it without, or use `xpronet generate`")
+        return super().read(size)
+
+
+def read_dicom(path: str | Path, *, most: int | None = None) -> np.ndarray:
     """(H, W) uint8 of a chest radiograph.
+
+    Args:
+        most: pixels of a file that nobody vouches for: with more it is not decoded, and what is deflated is not read.
 
     Raises:
         ValueError: pydicom or a decoder is not installed, or the file holds something else than one chest radiograph
@@ -41,8 +54,9 @@ def read_dicom(path: str | Path) -> np.ndarray:
         raise ValueError(f"reading DICOM needs pydicom: {INSTALL}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values in headers; what matters is checked below
-        data = pydicom.dcmread(path, force=True)
-        reason = _refused(data)
+        with open(path, "rb") if most is None else Uninflated(io.FileIO(path)) as file:
+            data = pydicom.dcmread(file, force=True)
+        reason = _refused(data, LARGEST if most is None else most)
         if reason:
             raise ValueError(reason)
         if "TransferSyntaxUID" not in data.file_meta:  # a bare data set, as from before 1995
@@ -61,8 +75,8 @@ def read_dicom(path: str | Path) -> np.ndarray:
         return _shown(stored, data)
 
 
-def _refused(data: Any) -> str | None:
-    """Why this is not one chest radiograph; None where it is."""
+def _refused(data: Any, most: int) -> str | None:
+    """Why this is not one chest radiograph of so many pixels at most; None where it is."""
     if "PixelData" not in data or "Rows" not in data or "Columns" not in data:
         return "no DICOM image: it holds no pixels"
     modality, part = data.get("Modality") or "", str(data.get("BodyPartExamined") or "").upper()
@@ -72,9 +86,12 @@ def _refused(data: Any) -> str | None:
         return f"body part {part} is not the chest"
     if int(data.get("NumberOfFrames") or 1) > 1:
         return f"{data.NumberOfFrames} frames, a radiograph has one"
-    if data.Rows * data.Columns > LARGEST:
-        return f"{data.Rows} x {data.Columns} pixels are too many"
-    return None
+    return too_many(data.Rows, data.Columns, most)
+
+
+def too_many(height: int, width: int, most: int) -> str | None:
+    """Why a picture of this size is not decoded; None where it is."""
+    return f"{height:,} x {width:,} pixels, more than {most:,}: save it smaller" if height * width > most else None
 
 
 def _shown(stored: np.ndarray, data: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xpronet.sources.dicom import is_dicom, read_dicom
+from xpronet.sources.dicom import is_dicom, read_dicom, too_many
 
 NARROWEST = 20  # times that a picture may be as long as it is wide: packed by its shorter side it would be gigabytes
 DEPTHS = (8, 10, 12, 14, 16)  # bits of the values that detectors give
@@ -20,21 +20,25 @@ class Picture:
     note: str = ""
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, most: int | None = None) -> np.ndarray:
     """Decode a PNG, JPEG or DICOM file to (H, W) uint8, black is low attenuation as in a printed radiograph.
 
     The one way in which pixels reach a model, in training and afterwards.
 
+    Args:
+        most: pixels of a file that nobody vouches for: what says it has more, or is deflated DICOM, is not decoded.
+
     Raises:
-        ValueError: the file is missing, empty, truncated or not an image; or it is DICOM, but no chest radiograph.
+        ValueError: the file is missing, empty, truncated, too large or not an image; or it is DICOM, but no chest
+            radiograph.
     """
-    return decode(path).pixels
+    return decode(path, most=most).pixels
 
 
-def decode(path: str | Path) -> Picture:
+def decode(path: str | Path, *, most: int | None = None) -> Picture:
     """`read_image`, and what it had to assume."""
     try:
-        picture = Picture(read_dicom(path)) if is_dicom(Path(path)) else _read_picture(path)
+        picture = Picture(read_dicom(path, most=most)) if is_dicom(Path(path)) else _read_picture(path, most)
         if not picture.pixels.size:
             raise ValueError("no pixels")
         height, width = picture.pixels.shape
@@ -51,8 +55,11 @@ def decode(path: str | Path) -> Picture:
         raise ValueError(f"{path}: {'' if isinstance(error, ValueError) else 'broken image: '}{text}") from None
 
 
-def _read_picture(path: str | Path) -> Picture:
+def _read_picture(path: str | Path, most: int | None) -> Picture:
     with Image.open(path) as image:
+        reason = None if most is None else too_many(image.height, image.width, most)
+        if reason:
+            raise ValueError(reason)
         image.draft("L", image.size)  # JPEG decodes straight to grey
         deep = any(";16" in str(tile.args) for tile in image.tile)
         ImageOps.exif_transpose(image, in_place=True)
