@@ -12,8 +12,8 @@ from xpronet.labels.params import LabelParams
 from xpronet.model.checkpoint import ModelCard
 from xpronet.model.params import DecodeParams
 from xpronet.sources.params import Dataset
+from xpronet.training.params import TRAINED
 
-TRAINED = "data/model"  # what stage train writes
 NAMES = {"phantom": "phantom", "iu_xray": "IU-Xray", "mimic_cxr": "MIMIC-CXR"}
 DATA = {
     "phantom": "The embedded phantom: radiographs drawn from a sampled clinical state, reports written from the same"
