@@ -56,14 +56,9 @@ class Params(Training):
                 f"gamma {self.gamma} must not exceed n_prototypes {self.n_prototypes}: "
                 "a study with a single label has no more prototypes to answer it"
             )
-        for group, of, parts in (("classifier", self.classifier, 1), ("train", self.train, self.train.accumulate)):
-            refuse_lone_study(
-                self.phantom.train if self.dataset == "phantom" else 0,
-                batch_size=of.batch_size,
-                crop=self.images.crop,
-                key=f"{group}.batch_size",
-                parts=parts,
-            )
+        studies, crop = self.phantom.train if self.dataset == "phantom" else 0, self.images.crop
+        refuse_lone_study(studies, batch_size=self.classifier.batch_size, crop=crop, key="classifier.batch_size")
+        self.train.refuse_lone_study(studies, crop=crop)
         if self.features.flips == "separate" and self.n_prototypes % 2:
             raise ValueError(f"features.flips separate needs an even n_prototypes, not {self.n_prototypes}")
         if self.model.visual_weights == "classifier" and self.classifier.backbone != self.model.backbone:

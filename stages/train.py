@@ -21,7 +21,6 @@ from xpronet.data.params import ReportParams
 from xpronet.data.reports import PERIOD, Vocabulary, check_vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders.backbones import start_weights
-from xpronet.encoders.params import refuse_lone_study
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import Meteor, running_meteor
 from xpronet.evaluation.rewards import Reward
@@ -33,7 +32,7 @@ from xpronet.model.sentences import encoded
 from xpronet.model.writing import write_reports
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
-from xpronet.training.params import FRESH, Training
+from xpronet.training.params import FRESH, TRAINED, Training
 from xpronet.training.scst import Reinforce
 from xpronet.training.start import check_conditions, take_over
 
@@ -65,8 +64,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
     check_vocabulary(cleaned["train"], vocabulary)
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
-    sizes = {"batch_size": params.train.batch_size, "parts": params.train.accumulate}
-    refuse_lone_study(len(splits["train"]), **sizes, crop=pack.crop, key="train.batch_size")
+    params.train.refuse_lone_study(len(splits["train"]), crop=pack.crop)
     images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
     # Labels made from a validation report are read only where the parameters ask for it (row 20).
     val_labels = "data/labels.csv" if params.test_labels == "reference" else "data/predicted_labels.csv"
@@ -151,7 +149,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             objective(params, vocabulary, cleaned["train"], meteor),
             frozen=frozen.get("train"),
             validate=validate,
-            save=lambda model: checkpoint.save("data/model", model, card, classifier="data/classifier"),
+            save=lambda model: checkpoint.save(TRAINED, model, card, classifier="data/classifier"),
             record=record,
             states=saved,
             seed=params.seed,

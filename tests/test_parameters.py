@@ -142,15 +142,33 @@ def test_a_batch_of_one_patch_is_refused(group):
     content = change(change(preset(), "images.crop", 32), "phantom.train", 1001)
     for key in ("classifier.batch_size", "train.batch_size"):
         change(content, key, 15)  # 1001 = 66 x 15 + 11
+    change(content, "train.freeze_epochs", 0)
     assert validate(Params, content)
     for size in (1, 8, 1000):
         with pytest.raises(ValueError, match=f"{group}.batch_size {size} leaves a batch of one study, and images"):
             validate(Params, change(content, f"{group}.batch_size", size))
     assert validate(Params, change(content, "images.crop", 33))  # larger pictures have more patches
     content = change(change(preset(), "images.crop", 32), "phantom.train", 1000)
+    change(content, "train.freeze_epochs", 0)
     assert validate(Params, change(content, "train.accumulate", 4))
     with pytest.raises(ValueError, match="train.batch_size 16 leaves a batch or part of one study"):
         validate(Params, change(content, "train.accumulate", 9))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"freeze_epochs": 3, "epochs": 3, "crops": 1, "warmup_epochs": 0},
+        {"phase": "scst", "start": "m", "freeze_epochs": 0},
+    ],
+)
+def test_a_batch_of_one_patch_is_fine_where_batch_norm_is_in_evaluation_mode(changes):
+    content = change(change(preset(), "images.crop", 32), "classifier.batch_size", 15)
+    content["train"] |= {"batch_size": 1, "accumulate": 1, **changes}
+    assert validate(Params, content)
+    content["train"] |= {"phase": "cross_entropy", "freeze_epochs": 2}
+    with pytest.raises(ValueError, match="train.batch_size 1 leaves a batch of one study"):
+        validate(Params, content)
 
 
 def test_all_mistakes_come_at_once():

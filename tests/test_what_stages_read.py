@@ -7,6 +7,7 @@ computed again from the files that they should have read.
 import csv
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from tests.made import (
     read_json,
     read_table,
 )
+from tests.test_what_the_model_reads import no_meteor
 from xpronet.classifier import network
 from xpronet.classifier.fit import fit
 from xpronet.classifier.params import ClassifierParams
@@ -187,6 +189,12 @@ def test_a_batch_of_one_patch_is_refused_before_training(made, stage, changes):
     """Twelve studies: how many there are is known here only."""
     with pytest.raises(ValueError, match="batch_size 11 leaves a batch of one study, and images.crop 32 one patch"):
         made.run(stage, **changes)
+
+
+def test_a_batch_of_one_patch_is_trained_on_where_the_extractor_is_frozen_for_good(made, monkeypatch):
+    monkeypatch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor()))
+    made.run("train", train={"epochs": 2, "freeze_epochs": 2, "crops": 1, "batch_size": 11})
+    assert len(Path("metrics/history.tsv").read_text().splitlines()) == 3
 
 
 # features

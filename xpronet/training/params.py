@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from xpronet.common.params import Count, Nonfinite, NotNegative, Number, PathName, Positive, Precision, Rate, Strict
+from xpronet.encoders.params import refuse_lone_study
 from xpronet.model.params import Formulation, ModelParams, System
 from xpronet.systems.params import SystemsParams
 
@@ -126,6 +127,12 @@ class TrainParams(Strict):
         if self.compile and self.checkpointing:
             raise ValueError("compile and checkpointing exclude each other: computed again, blocks run uncompiled")
         return self
+
+    def refuse_lone_study(self, studies: int, *, crop: int) -> None:
+        """As that of the encoders; an extractor that is frozen for good, and SCST's, norm by running statistics."""
+        if self.phase != "scst" and self.freeze_epochs < self.epochs:
+            sizes = {"batch_size": self.batch_size, "parts": self.accumulate}
+            refuse_lone_study(studies, **sizes, crop=crop, key="train.batch_size")
 
 
 class Training(Symbols):
