@@ -382,11 +382,19 @@ def test_broken_weights_are_one_line(here, tmp_path):
 
 
 def test_a_model_without_prototypes_asks_for_no_labels(project, tmp_path):
+    """What it cannot use is neither listed as if it had been used, nor taken without a word."""
     model = XProNet(ModelConfig(vocab_size=3, cmpnet=False, **SIZES))
     card = checkpoint.ModelCard(Vocabulary(["<unk>", "clear", "lungs"]), CONDITIONS, "iu_xray", 64, 2, 5)
     checkpoint.save(tmp_path / "m", model, card, classifier=project.folder / "data/classifier")
-    (report,) = Reporter.load(tmp_path / "m", device="cpu").reports([picture(tmp_path, "a.png")])
-    assert report.labels_from == "none"
+    words = [str(picture(tmp_path, "a.png")), "--model", str(tmp_path / "m")]
+    (record,) = lines(run(*words, "--json", "--explain", str(tmp_path / "why.json")).stdout)
+    (study,) = json.loads((tmp_path / "why.json").read_text())["studies"]
+    for written in (record, study):
+        assert (written["labels_from"], written["labels"], written["probabilities"]) == ("none", [], None)
+    assert lines(run(*words, "--json", "--labels", "none").stdout) == [record]
+    for name, value in {"gamma": "3", "labels": "Edema"}.items():
+        line = f"{name}: this model, of system xpronet, has no prototypes: leave it out"
+        assert str(run(*words, f"--{name}", value, code=1).exception) == line
 
 
 @pytest.mark.parametrize("cut", [[], ["--max-length", "3"], ["--gamma", "1"]], ids=str)

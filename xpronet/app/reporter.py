@@ -21,7 +21,7 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.decoding import NoNumbers
 from xpronet.model.explain import explain, to_json
-from xpronet.model.system import System
+from xpronet.model.system import System, name_of
 from xpronet.sources.images import resize_square
 
 BATCH = 16  # studies at once
@@ -50,7 +50,7 @@ class Labels(NamedTuple):
 class Report:
     text: str  # cleaned, as the model writes: lower case, sentences ended by " ."
     log_prob: float  # summed over its tokens
-    labels: tuple[str, ...]  # the observations whose prototypes it was written with; all of them without labels
+    labels: tuple[str, ...]  # whose prototypes it was written with; all 14 without labels, none without prototypes
     labels_from: Source
     probabilities: dict[str, float] | None  # of each observation, where the classifier was asked
     doubts: tuple[str, ...]  # what is odd about its pictures
@@ -120,13 +120,14 @@ class Reporter:
 
         Args:
             labels: `predicted` by the classifier; `none`: all prototypes may be queried; or names of observations.
-                None: predicted where the folder has a classifier.
+                None: predicted where the folder has a classifier, and the model prototypes.
             beam_size, max_length: of the search; None: as the folder says.
             gamma: how many prototypes respond to a query; None: as the model was trained.
             watch: sees the search go on, as `beam_search` has it.
 
         Raises:
-            ValueError: no such observation, no classifier, an impossible size, or a model that is broken.
+            ValueError: no such observation, no classifier, an impossible size, or a model that is broken; labels or
+                `gamma` for one without prototypes.
         """
         batch = self.batch(studies)
         chosen = self.labels(batch, labels)
@@ -159,7 +160,7 @@ class Reporter:
             reports: what `write` made of the studies, with the same `max_length` and `gamma`.
         """
         batch, vocabulary = self.batch(studies), self.card.vocabulary
-        labels = np.stack([named(report.labels) for report in reports])
+        labels = np.array([[name in report.labels for name in CONDITIONS] for report in reports], np.float32)
         most = self.card.max_length if max_length is None else max_length
         ids = [torch.tensor(vocabulary.encode(report.text)[1:][:most]) for report in reports]  # the longest have no end
         tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(self.device)
@@ -185,8 +186,11 @@ class Reporter:
     def labels(self, batch: Batch, wanted: Literal["predicted", "none"] | Sequence[str] | None = None) -> Labels:
         """Which prototypes each study may query; `wanted` as `write` has it."""
         count = len(batch.positions)
+        if not self.model.has_prototypes:
+            self._refuse("labels", None if wanted == "none" else wanted)
+            return Labels(np.zeros((count, len(CONDITIONS)), np.float32), "none")
         if wanted is None:
-            wanted = "predicted" if self.classifier and self.model.has_prototypes else "none"
+            wanted = "predicted" if self.classifier else "none"
         if wanted == "predicted":
             probabilities = self.probabilities(batch)
             return Labels(decide(probabilities, self.thresholds), "predicted", probabilities)
@@ -234,6 +238,13 @@ class Reporter:
         if self.model.has_prototypes:
             config = self.model.config if gamma is None else replace(self.model.config, gamma=gamma)
             self.model.memory.gamma = config.gamma
+        else:
+            self._refuse("gamma", gamma)
+
+    def _refuse(self, name: str, asked: object) -> None:
+        """Raise ValueError, one line, where something is asked that a model without prototypes has no use for."""
+        if asked is not None:
+            raise ValueError(f"{name}: this model, of system {name_of(self.model)}, has no prototypes: leave it out")
 
 
 def named(names: Sequence[str]) -> np.ndarray:
