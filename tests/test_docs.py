@@ -235,6 +235,12 @@ def rows(page: Path) -> list[list[str]]:
     return [re.findall(r"`([^`]+)`", cell) for cell in cells]
 
 
+def test_the_readme_names_every_stage_in_its_order():
+    """Else the first picture of the pipeline is of another one."""
+    (drawn,) = re.findall(r"^    (check ─ .*)$", (ROOT / "README.md").read_text(), re.M)
+    assert drawn.split(" ─ ") == list(PIPELINE["stages"])
+
+
 def test_documented_metrics_are_written(details):
     classifier = quality(np.eye(14)[[0, 1]], np.eye(14)[[0, 1]], np.eye(14)[[0, 1]])
     written = every_key(details) | set(compared(details)) | every_key(classifier) | set(Losses._fields)
