@@ -40,7 +40,7 @@ def main() -> str:
     write_json("data/templates.json", groups)
     metrics = {"templates": len(templates), "wordings": sum(len(template.wordings) for template in templates)}
     metrics |= {f"{split}_coverage": coverage(reports, templates) for split, reports in cleaned.items()}
-    write_json("metrics/templates.json", metrics)
+    write_json("metrics/details/templates.json", metrics)
     return f"{len(templates)} templates, {metrics['train_coverage']:.0%} of the sentences of train are one"
 
 

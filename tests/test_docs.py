@@ -241,6 +241,13 @@ def test_the_readme_names_every_stage_in_its_order():
     assert drawn.split(" ─ ") == list(PIPELINE["stages"])
 
 
+def test_what_dvc_compares_can_be_read_at_a_glance():
+    """Its table has a column per number: what nobody compares belongs to metrics/details."""
+    listed = [path for stage in PIPELINE["stages"].values() for each in stage.get("metrics", ()) for path in each]
+    numbers = [json.loads((ROOT / path).read_text()) for path in listed]
+    assert len(numbers) == 6 and sum(map(len, numbers)) <= 40
+
+
 def test_documented_metrics_are_written(details):
     classifier = quality(np.eye(14)[[0, 1]], np.eye(14)[[0, 1]], np.eye(14)[[0, 1]])
     written = every_key(details) | set(compared(details)) | every_key(classifier) | set(Losses._fields)

@@ -134,7 +134,7 @@ def test_nothing_of_a_test_report_reaches_the_model(project):
     ]
     inputs = (
         *("data/prepared/annotation.json", "data/labels.csv", "data/label_probabilities.csv"),
-        *("metrics/labels.json", "metrics/details/labels.json", "metrics/templates.json"),
+        *("metrics/labels.json", "metrics/details/labels.json", "metrics/details/templates.json"),
     )
     kept = {name: (project.folder / name).read_bytes() for name in inputs}
 

@@ -50,7 +50,7 @@ def test_no_template_comes_from_another_split_than_train(made):
         for split in ("train", "val", "test")
     }
     assert wordings == set(of["train"])
-    metrics = json.loads(Path("metrics/templates.json").read_text())
+    metrics = json.loads(Path("metrics/details/templates.json").read_text())
     for split, written in of.items():
         assert metrics[f"{split}_coverage"] == sum(each in wordings for each in written) / len(written)
     assert metrics["wordings"] == len(wordings) and metrics["train_coverage"] == 1
