@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.stage import run
 from xpronet.common.devices import choose
-from xpronet.common.files import json_lines, read_text, replacing, write_json
+from xpronet.common.files import json_lines, read_text, write_json
 from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
 from xpronet.common.resumable import read_array
 from xpronet.common.threads import take
@@ -62,12 +62,13 @@ def main() -> str:
         classifier.reliability_diagrams(f"{FOLDER}/predicted_reliability_{split}", *found, split=split)
     classifier.roc_curves(f"{FOLDER}/predicted_roc", splits)
     draw_reports(test, own["test"], params.reports)
-    with replacing(f"{FOLDER}/prototypes") as beside:
-        beside.mkdir()
-        found, matrices = examine_prototypes(params, studies, train, own["train"])
-        if found:
-            prototypes.prototype_map(beside / "map", matrices)
-            prototypes.health(beside / "use", found)
+    found, matrices = examine_prototypes(params, studies, train, own["train"])
+    if found:
+        prototypes.prototype_map(f"{FOLDER}/prototype_map", matrices)
+        prototypes.health(f"{FOLDER}/prototype_use", found)
+    else:
+        prototypes.none(f"{FOLDER}/prototype_map", params.model_folder)
+        prototypes.none(f"{FOLDER}/prototype_use", params.model_folder)
     write_json("metrics/details/prototype_health.json", found)
     return "pictures of labels, classifier and reports" + (", and of prototypes" if found else "")
 
@@ -95,7 +96,7 @@ def examine_prototypes(
     runtime, device = params.runtime, choose(params.runtime.device)
     model, card = checkpoint.load(params.model_folder)
     if not model.has_prototypes:
-        logging.info("%s has no prototypes of observations: no pictures of them", params.model_folder)
+        logging.info("%s has no prototypes of observations: their pictures are empty", params.model_folder)
         return {}, {}
     pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
     card.check_data(crop=pack.crop, style=params.reports.style)

@@ -144,6 +144,12 @@ ROOMS = (
 )
 
 
+def test_no_plot_is_a_file_of_a_folder():
+    """DVC would open the folder of the last run in its cache: in a fresh clone `dvc exp run label` fails at its end."""
+    outs = {out for stage in STAGES.values() for out in stage.get("outs", ())}
+    assert not {str(each) for each in PIPELINE["plots"] if any(str(each).startswith(f"{out}/") for out in outs)}
+
+
 def test_rooms_import_from_the_rooms_above_only():
     assert {path.name for path in (ROOT / "xpronet").iterdir() if (path / "__init__.py").is_file()} == set(ROOMS)
     for level, room in enumerate(ROOMS):

@@ -64,6 +64,12 @@ def prototype_map(path: str | Path, matrices: Mapping[str, np.ndarray]) -> None:
         )
 
 
+def none(path: str | Path, model: str) -> None:
+    """The picture of a model without prototypes: it says so, as DVC expects the same files of every model."""
+    with picture(path, 10, 0.8) as figure:
+        figure.suptitle(f"{model} has no prototypes of observations", x=0.01, ha="left")
+
+
 def _look(k: int) -> dict[str, str]:
     return {"color": COLOURS[k % len(COLOURS)], "marker": "o" if k < len(COLOURS) else "^"}
 
