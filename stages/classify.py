@@ -6,16 +6,15 @@ import numpy as np
 import torch
 
 from stages.resume import states
-from stages.stage import run
+from stages.stage import run, shared
 from xpronet.classifier import network
 from xpronet.classifier.calibration import quality
 from xpronet.classifier.fit import fit
 from xpronet.classifier.params import ClassifierParams
 from xpronet.classifier.thresholds import decide
-from xpronet.common.devices import choose
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Seed, Strict, read
-from xpronet.common.processes import Group, together
+from xpronet.common.processes import Group
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import of_split, read_annotation
@@ -30,10 +29,7 @@ class Params(Strict):
 
 
 def main() -> str:
-    params = read(Params)
-    device = choose(params.runtime.device)
-    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
-        return work(params, group.place(device), group)
+    return shared(read(Params), work)
 
 
 def work(params: Params, device: torch.device, group: Group) -> str:

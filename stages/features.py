@@ -5,10 +5,9 @@ Those of the held-out images are for a floor only: the report of the nearest tra
 
 import torch
 
-from stages.stage import run
-from xpronet.common.devices import choose
+from stages.stage import run, shared
 from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
-from xpronet.common.processes import Group, together
+from xpronet.common.processes import Group
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import read_annotation
@@ -43,10 +42,7 @@ class Params(Strict):
 
 
 def main() -> str:
-    params = read(Params)
-    device = choose(params.runtime.device)
-    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
-        return work(params, group.place(device), group)
+    return shared(read(Params), work)
 
 
 def work(params: Params, device: torch.device, group: Group) -> str:

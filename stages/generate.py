@@ -8,11 +8,10 @@ import json
 import numpy as np
 import torch
 
-from stages.stage import run
-from xpronet.common.devices import choose
+from stages.stage import run, shared
 from xpronet.common.files import replacing
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
-from xpronet.common.processes import Group, together
+from xpronet.common.processes import Group
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
@@ -36,10 +35,7 @@ class Params(Strict):
 
 
 def main() -> str:
-    params = read(Params)
-    device = choose(params.runtime.device)
-    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
-        return work(params, group.place(device), group)
+    return shared(read(Params), work)
 
 
 def work(params: Params, device: torch.device, group: Group) -> str:

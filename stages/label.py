@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stages.stage import run
+from stages.stage import run, shared
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.data.studies import read_annotation, section
@@ -27,14 +27,15 @@ def main() -> str:
     params = read(Params)
     if params.labels.labeller != "chexbert":  # one process is done in seconds; of several the first is
         return "" if int(os.environ.get("RANK", 0)) else work(params.labels)
-    from xpronet.common.devices import choose  # PyTorch, which costs seconds and the rules don't need
-    from xpronet.common.processes import together
-    from xpronet.labels.chexbert import CheXbert
+    return shared(params, by_chexbert)
 
-    device = choose(params.runtime.device)
-    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
-        chexbert = CheXbert.from_checkpoint(params.labels.chexbert_path, device=group.place(device))
-        return work(params.labels, lambda texts: chexbert.logits_beside("data/chexbert", texts, group=group))
+
+def by_chexbert(params: Params, device, group) -> str:
+    """The stage, as one of the processes that share it."""
+    from xpronet.labels.chexbert import CheXbert  # PyTorch, which costs seconds and the rules don't need
+
+    chexbert = CheXbert.from_checkpoint(params.labels.chexbert_path, device=device)
+    return work(params.labels, lambda texts: chexbert.logits_beside("data/chexbert", texts, group=group))
 
 
 def work(params: LabelParams, chexbert: Callable[[list[str]], np.ndarray | None] | None = None) -> str:

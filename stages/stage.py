@@ -52,6 +52,16 @@ def run(main: Callable[[], str], *, together: bool = False) -> None:
         sys.exit(f"{who}{line}")
 
 
+def shared(params: Any, work: Callable[..., str]) -> str:
+    """What `work(params, device, group)` says, done by as many processes as group `runtime` of the parameters asks."""
+    from xpronet.common.devices import choose  # with PyTorch, whose import takes seconds
+    from xpronet.common.processes import together
+
+    device = choose(params.runtime.device)
+    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
+        return work(params, group.place(device), group)
+
+
 def files_of(stage: str) -> tuple[str, str]:
     """What a stage reads, code aside, and what it writes, by dvc.yaml."""
     entry = load_yaml(CODE / "dvc.yaml")["stages"][stage]

@@ -8,12 +8,11 @@ from dataclasses import asdict, fields
 import torch
 
 from stages.resume import states
-from stages.stage import run
+from stages.stage import run, shared
 from xpronet.common.course import Row
-from xpronet.common.devices import choose
 from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
-from xpronet.common.processes import Group, together
+from xpronet.common.processes import Group
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset, image_positions
 from xpronet.data.pack import ImagePack
@@ -46,10 +45,7 @@ class Params(Training):
 
 
 def main() -> str:
-    params = read(Params)
-    device = choose(params.runtime.device)
-    with together(params.runtime.processes, device, threads=params.runtime.threads) as group:
-        return work(params, group.place(device), group)
+    return shared(read(Params), work)
 
 
 def work(params: Params, device: torch.device, group: Group) -> str:
