@@ -57,6 +57,11 @@ class RatchetSizes(Strict):
         return self
 
 
+class CoatSizes(RecurrentSizes):
+    tags: Count
+    """Of the 14 observations are read as tags, the likeliest."""
+
+
 class SystemsParams(Strict):
     """Group `systems`: the sizes of each system of Table 1 (docs/systems.md); those of group `model` are common."""
 
@@ -70,3 +75,4 @@ class SystemsParams(Strict):
     adaatt: RecurrentSizes
     topdown: RecurrentSizes
     ratchet: RatchetSizes
+    coat: CoatSizes
