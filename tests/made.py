@@ -8,6 +8,7 @@ import csv
 import importlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,6 +206,14 @@ def read_table(name: str, ids: list[str]) -> np.ndarray:
 
 def pack() -> ImagePack:
     return ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+
+
+def pack_of(folder: Path, images: Iterable[np.ndarray], *, resize: int, crop: int, train: bool = True) -> ImagePack:
+    """Pictures (H, W) uint8 as a pack in a folder."""
+    files = folder / "p.u8", folder / "p.jsonl"
+    packed = (pack_image(image, resize=resize, crop=crop, train=train) for image in images)
+    write_pack(*files, packed, resize=resize, crop=crop)
+    return ImagePack(*files)
 
 
 def positions(made: Made, ids: list[str]) -> list[list[int]]:

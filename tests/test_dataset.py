@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.made import pack_of
 from xpronet.common.shortage import explain
 from xpronet.data import dataset as module
 from xpronet.data.dataset import Batch, StudyDataset, batches_of, collate, image_positions, loader
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import Study
-from xpronet.sources.pack_writer import pack_image, write_pack
 
 VIEWS = [[0, 1], [2], [3, 4, 5], [6], [7], [8], [9]]  # images of each study
 SIDE, CROP = 40, 24  # 17 x 17 windows, more in images that are wider
@@ -35,10 +35,7 @@ def images() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def pack(images, tmp_path_factory) -> ImagePack:
-    folder = tmp_path_factory.mktemp("pack")
-    packed = (pack_image(image, resize=SIDE, crop=CROP, train=True) for image in images)
-    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=SIDE, crop=CROP)
-    return ImagePack(folder / "p.u8", folder / "p.jsonl")
+    return pack_of(tmp_path_factory.mktemp("pack"), images, resize=SIDE, crop=CROP)
 
 
 def augmented(pack: ImagePack, seed: int = 1) -> StudyDataset:

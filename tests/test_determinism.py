@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.made import pack_of
 from tests.published import RECIPE
 from xpronet.data.dataset import StudyDataset
-from xpronet.data.pack import ImagePack
 from xpronet.model.losses import Objective
 from xpronet.model.xpronet import ModelConfig, XProNet
-from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training.loop import train
 
 SIZES = {"d_model": 32, "d_ff": 32, "heads": 4, "layers": 2, "n_prototypes": 4, "d_prototype": 20, "gamma": 4}
@@ -74,12 +73,10 @@ def test_again_means_the_same_bytes(model, studies):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """Five studies, one of two views, with windows to choose from; the dataset of a seed."""
-    folder, random = tmp_path_factory.mktemp("pack"), np.random.default_rng(0)
-    images = (random.integers(0, 256, (70, 80), dtype=np.uint8) for _ in range(6))
-    packed = (pack_image(image, resize=70, crop=64, train=True) for image in images)
-    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=70, crop=64)
+    images = np.random.default_rng(0).integers(0, 256, (6, 70, 80), np.uint8)
+    pack = pack_of(tmp_path_factory.mktemp("pack"), images, resize=70, crop=64)
     return lambda seed: StudyDataset(
-        ImagePack(folder / "p.u8", folder / "p.jsonl"),
+        pack,
         [[0, 1], [2], [3], [4], [5]],
         tokens=[[0, 3, 4, 0], [0, 5, 6, 0], [0, 7, 0], [0, 8, 9, 0], [0, 1, 0]],
         labels=np.eye(14, dtype=np.float32)[[2, 13, 4, 2, 7]],

@@ -19,6 +19,7 @@ from benchmarks.processes import free_port
 from stages import check
 from tests.accelerator import stand_in
 from tests.conftest import launched
+from tests.made import pack_of
 from tests.published import RECIPE
 from tests.recorded import CLASSIFIER
 from tests.test_end_to_end import MINIATURE
@@ -44,7 +45,6 @@ from xpronet.model.visual import VisualExtractor
 from xpronet.model.writing import surprise, write_reports
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.prototypes.features import write_visual_features
-from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training.loop import train
 
 ROOT = Path(__file__).parents[1]
@@ -77,11 +77,8 @@ def device(request, monkeypatch):
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> ImagePack:
-    folder, random = tmp_path_factory.mktemp("pack"), np.random.default_rng(0)
-    images = (random.integers(0, 256, (70, 80), dtype=np.uint8) for _ in range(5))
-    packed = (pack_image(image, resize=64, crop=64, train=True) for image in images)
-    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=64, crop=64)
-    return ImagePack(folder / "p.u8", folder / "p.jsonl")
+    images = np.random.default_rng(0).integers(0, 256, (5, 70, 80), np.uint8)
+    return pack_of(tmp_path_factory.mktemp("pack"), images, resize=64, crop=64)
 
 
 def studies(pack: ImagePack, **options) -> StudyDataset:

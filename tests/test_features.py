@@ -11,28 +11,24 @@ import pytest
 import torch
 
 from tests.conftest import ended, forked, largest_file, sharing
-from tests.made import PARAMS
+from tests.made import PARAMS, pack_of
 from xpronet.common.files import FullDisk
 from xpronet.common.processes import LOST
 from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset
-from xpronet.data.pack import ImagePack, normalise
+from xpronet.data.pack import normalise
 from xpronet.encoders import text_encoders
 from xpronet.encoders.backbones import resnet
 from xpronet.prototypes import features
 from xpronet.prototypes.features import write_visual_features
-from xpronet.sources.pack_writer import pack_image, write_pack
 
 VIEWS = [[0, 1], [2], [3], [4, 5], [6], [7], [8, 9]]  # images of each study
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> StudyDataset:
-    folder, random = tmp_path_factory.mktemp("pack"), np.random.default_rng(0)
-    images = (random.integers(0, 256, (70, 80), dtype=np.uint8) for _ in range(10))
-    packed = (pack_image(image, resize=64, crop=64, train=False) for image in images)
-    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=64, crop=64)
-    return StudyDataset(ImagePack(folder / "p.u8", folder / "p.jsonl"), VIEWS)
+    images = np.random.default_rng(0).integers(0, 256, (10, 70, 80), np.uint8)
+    return StudyDataset(pack_of(tmp_path_factory.mktemp("pack"), images, resize=64, crop=64, train=False), VIEWS)
 
 
 def network(seed: int = 0) -> torch.nn.Module:

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.made import pack_of
 from tests.published import RECIPE
 from xpronet.data.dataset import StudyDataset
-from xpronet.data.pack import ImagePack
 from xpronet.model.losses import Objective
 from xpronet.model.writing import write_reports
 from xpronet.model.xpronet import ModelConfig, XProNet
-from xpronet.sources.pack_writer import pack_image, write_pack
 from xpronet.training import frozen
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
@@ -24,12 +23,9 @@ STORING = {"crops": 2, "batch_size": 2, "device": torch.device("cpu")}
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("frozen")
     pictures = np.random.default_rng(1).integers(0, 256, (7, 80, 90), np.uint8)
-    packed = [pack_image(picture, resize=70, crop=64, train=True) for picture in pictures]
-    write_pack(folder / "p.u8", folder / "p.jsonl", packed, resize=70, crop=64)
     return StudyDataset(
-        ImagePack(folder / "p.u8", folder / "p.jsonl"),
+        pack_of(tmp_path_factory.mktemp("frozen"), pictures, resize=70, crop=64),
         VIEWS,
         tokens=[[0, 3, 4, 0], [0, 5, 6, 0], [0, 7, 0], [0, 8, 9, 0], [0, 1, 0]],
         labels=np.eye(14, dtype=np.float32)[[2, 13, 4, 2, 7]],

@@ -9,26 +9,15 @@ import torch
 from PIL import Image, ImageFile
 from torchvision import transforms
 
-from xpronet.data.pack import ImagePack, normalise
+from tests.made import pack_of
+from xpronet.data.pack import normalise
 from xpronet.sources.images import decode, read_image
-from xpronet.sources.pack_writer import pack_image, write_pack
 
 
 def picture(height=400, width=300, seed=0):
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (height // 10, width // 10), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def pack(folder, images, *, train=True):
-    write_pack(
-        folder / "p.u8",
-        folder / "p.json",
-        (pack_image(image, resize=256, crop=224, train=train) for image in images),
-        resize=256,
-        crop=224,
-    )
-    return ImagePack(folder / "p.u8", folder / "p.json")
 
 
 @pytest.mark.parametrize("shape", [(400, 300), (300, 400), (256, 256), (250, 1000), (2000, 1700)])
@@ -41,14 +30,14 @@ def test_pack_gives_the_published_test_transform(tmp_path, shape):
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )(Image.fromarray(image).convert("RGB"))
-    square = pack(tmp_path, [picture(seed=9), image]).square(1).copy()
+    square = pack_of(tmp_path, [picture(seed=9), image], resize=256, crop=224).square(1).copy()
     torch.testing.assert_close(normalise(torch.from_numpy(square)), published, rtol=0, atol=1e-6)
 
 
 def test_pack_gives_windows_of_the_published_train_transform(tmp_path):
     image = picture()
     resized = np.asarray(transforms.Resize(256)(Image.fromarray(image).convert("RGB")))[..., 0]
-    packed, offsets = pack(tmp_path, [image]), set()
+    packed, offsets = pack_of(tmp_path, [image], resize=256, crop=224), set()
     windows = np.lib.stride_tricks.sliding_window_view(resized, (224, 224))
     for seed in range(10):
         crop = packed.random_crop(0, torch.Generator().manual_seed(seed))

@@ -4,24 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.made import pack_of
 from xpronet.data.dataset import StudyDataset, loader
-from xpronet.data.pack import ImagePack
 from xpronet.model.losses import cross_entropy
 from xpronet.model.writing import surprise
 from xpronet.model.xpronet import ModelConfig, XProNet
-from xpronet.sources.pack_writer import pack_image, write_pack
 
 TOKENS = [[0, 3, 4, 5, 0], [0, 1, 0], [0, 2, 2, 2, 2, 2, 0]]
 
 
 def test_over_all_studies_it_is_the_cross_entropy_of_training(tmp_path):
-    random = np.random.default_rng(0)
-    packed = (
-        pack_image(random.integers(0, 256, (70, 80), dtype=np.uint8), resize=64, crop=64, train=False) for _ in range(4)
-    )
-    write_pack(tmp_path / "p.u8", tmp_path / "p.jsonl", packed, resize=64, crop=64)
+    images = np.random.default_rng(0).integers(0, 256, (4, 70, 80), np.uint8)
     labels = np.eye(3, 14, dtype=np.float32)
-    pack = ImagePack(tmp_path / "p.u8", tmp_path / "p.jsonl")
+    pack = pack_of(tmp_path, images, resize=64, crop=64, train=False)
     dataset = StudyDataset(pack, [[0, 1], [2], [3]], tokens=TOKENS, labels=labels)
     torch.manual_seed(1)
     config = ModelConfig(
