@@ -15,6 +15,7 @@ TITLES = {
     "topdown": "TopDown",
     "ratchet": "RATCHET",
     "coat": "CoAT",
+    "hrgr": "HRGR",
     "r2gencmn": "R2GenCMN",
     "xpronet": "XProNet",
 }
@@ -30,6 +31,7 @@ PAPER = {
         "st": (0.216, 0.066, 0.306, None),
         "adaatt": (0.220, 0.068, 0.308, None),
         "att2in": (0.224, 0.068, 0.308, None),
+        "hrgr": (0.438, 0.151, 0.322, None),
         "coat": (0.455, 0.154, 0.369, None),
         "r2gencmn": (0.474, 0.168, 0.370, 0.198),
         "xpronet": (0.525, 0.199, 0.411, 0.220),

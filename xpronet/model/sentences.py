@@ -20,7 +20,7 @@ from torch import Tensor
 from xpronet.data.reports import END, Vocabulary
 from xpronet.model.memory import exact
 from xpronet.model.recurrent import Context, Recurrent, RecurrentConfig, State, each_of, like
-from xpronet.model.system import check_sizes
+from xpronet.model.system import Material, check_sizes
 
 IMPOSSIBLE = -30.0  # a log-probability that is as good as none in float32, and yet a number
 
@@ -70,6 +70,51 @@ class Sentences(Recurrent):
 
     def looks(self, states: Sequence[State]) -> Tensor | None:
         return torch.cat([state.attention for state in states], dim=1)
+
+
+@dataclass(frozen=True)
+class TemplateConfig(SentenceConfig):
+    """And of the templates that the train split gives."""
+
+    templates: int = 1  # K, groups of sentences that say the same
+    wordings: int = 1  # W, sentences in them
+    longest: int = 1  # L, words of the longest, with its `.`
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.templates == 0:
+            raise ValueError("no sentence is in enough train reports to be a template: lower templates.min_share")
+        check_sizes(self, "templates", "wordings", "longest")
+
+
+class TemplateSentences(Sentences):
+    """Knows the templates of the train split, as ids that are padded with 0."""
+
+    Config = TemplateConfig
+
+    def __init__(self, config: TemplateConfig):
+        super().__init__(config)
+        rows = {"templates": config.templates, "wordings": config.wordings}
+        for name, count in rows.items():
+            self.register_buffer(name, torch.zeros(count, config.longest, dtype=torch.int64))
+        self.register_buffer("group", torch.zeros(config.wordings, dtype=torch.int64))  # of each wording
+
+    def furnish(self, material: Material) -> None:
+        wordings, group = encoded(material.templates, material.vocabulary)
+        self.wordings.copy_(wordings)
+        self.group.copy_(group)
+        self.templates.copy_(wordings[[group.tolist().index(number) for number in range(len(self.templates))]])
+
+    def targets(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Of reports (B, T): which template the sentence behind each of the T - 1 ids is a wording of, -1 where of
+        none, and bool, whether a sentence begins there."""
+        there = begins_sentence(tokens[:, :-1], self.config.period) & (tokens[:, 1:] != END)
+        following = F.pad(tokens[:, 1:], (0, self.config.longest - 1)).unfold(
+            1, self.config.longest, 1
+        )  # (B, T - 1, L)
+        same = ((following[:, :, None] == self.wordings) | (self.wordings == END)).all(dim=-1)  # (B, T - 1, W)
+        found = torch.where(same.any(dim=-1), self.group[same.int().argmax(dim=-1)], -1)
+        return torch.where(there, found, -1), there
 
 
 def begins_sentence(tokens: Tensor, period: int) -> Tensor:

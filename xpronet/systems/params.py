@@ -76,3 +76,4 @@ class SystemsParams(Strict):
     topdown: RecurrentSizes
     ratchet: RatchetSizes
     coat: CoatSizes
+    hrgr: RecurrentSizes

@@ -13,6 +13,7 @@ from xpronet.model.system import System
 
 logger = logging.getLogger(__name__)
 
+IDS = ("templates", "wordings")  # buffers of token ids
 WORDS = ("word_embedding.weight", "head.weight", "head.bias")  # how the names of weights with a row per token end
 
 
@@ -46,6 +47,9 @@ def take_over(model: System, vocabulary: Vocabulary, start: System, known: Vocab
         rows = own[name].clone()
         rows[into] = state[name][out_of]
         state[name] = rows
+    table = torch.tensor([END, *(vocabulary.encode(token)[1] for token in known.tokens)])
+    for name in (name for name in IDS if name in own and name in state):
+        state[name] = table[state[name]]
     if "prototypes" in own:
         state["prototypes"] = own["prototypes"]
     load_exactly(model, state, where=where)

@@ -1,0 +1,129 @@
+"""HRGR once more, from its equations: one study, one report, one sentence after another; and its templates."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_coat import sentences_of
+from tests.test_systems import WORDS, build, lstm, material, scores, studies
+from tests.test_what_the_model_reads import no_meteor
+from xpronet.data.reports import Vocabulary
+from xpronet.model import checkpoint
+from xpronet.model.sentences import TemplateConfig, encoded
+from xpronet.training.start import take_over
+
+TEMPLATES = ((2, 1), (3, 2, 1))  # of `material`; a wording of the first is 2 3 2 1
+
+
+def by_hand(m, patches, tokens):
+    """log p(report), and the mean cross-entropy of its actions."""
+    zero = torch.zeros(m.config.width)
+    sentence_keys, word_keys = m.keys.weight.chunk(2)
+    h, c, total, actions = zero, zero, 0.0, []
+    written = sentences_of(tokens)
+    for number, sentence in enumerate([*written, None]):
+        seen = torch.softmax(scores(m.looking, [sentence_keys @ patch for patch in patches], h), dim=0) @ patches
+        h, c = lstm(m.planning, seen, h, c)
+        stop = torch.sigmoid(m.stopping(h))[0]
+        if number:
+            total = total + torch.log(stop if sentence is None else 1 - stop)
+        if sentence is None:
+            break
+        topic = torch.sigmoid(m.topic(h))
+        policy = torch.softmax(m.policy(topic), dim=0)
+        word_h, word_c, free, last = zero, zero, 1.0, 0
+        for word in sentence:
+            x = m.word_embedding.weight[last]
+            asked = torch.cat([x, topic, word_h])
+            weights = torch.softmax(scores(m.word_looking, [word_keys @ patch for patch in patches], asked), dim=0)
+            word_h, word_c = lstm(m.speaking, torch.cat([weights @ patches, x, topic]), word_h, word_c)
+            free = free * torch.softmax((m.head.weight @ word_h + m.head.bias)[1:], dim=0)[word - 1]
+            last = word
+        own = [place + 1 for place, template in enumerate(TEMPLATES) if tuple(sentence) == template]
+        total = total + torch.log(policy[0] * free + sum(policy[place] for place in own))
+        target = own[0] if own else int(sentence == [2, 3, 2, 1])
+        actions.append(-torch.log(policy[target]))
+    return total, torch.stack(actions).mean()
+
+
+@torch.no_grad()
+def test_a_sentence_is_a_template_or_written_and_the_report_as_likely_as_both_together():
+    model = build("hrgr").eval()
+    images, _, labels, views = studies()
+    reports = [(2, 1, 3, 2, 1), (2, 3, 2, 1, 5, 1), (3, 2, 2, 1, 2, 1)]
+    tokens = torch.zeros(3, 8, dtype=torch.int64)
+    for row, report in enumerate(reports):
+        tokens[row, 1 : 1 + len(report)] = torch.tensor(report)
+    output = model(images, tokens, labels, views=views)
+    for row, report in enumerate(reports):
+        ids = [*report, 0]
+        found = sum(output.log_probs[row, place, word].item() for place, word in enumerate(ids))
+        patches = images[row][views[row]].flatten(0, 1)
+        total, auxiliary = by_hand(model, patches, report)
+        assert found == pytest.approx(total.item(), abs=2e-5)
+        assert output.auxiliary[row].item() == pytest.approx(auxiliary.item(), abs=2e-5)
+
+
+@torch.no_grad()
+def test_a_certain_template_is_said_word_by_word_and_stop_ends_the_report():
+    model = build("hrgr").eval()
+    images, _, labels, views = studies()
+    for template, ids in enumerate(TEMPLATES):
+        model.policy.bias.zero_()
+        model.policy.bias[1 + template] = 40
+        model.stopping.bias.fill_(40)
+        for written in model.generate(images, labels, views=views, beam_size=2, max_length=9).tokens.tolist():
+            assert written == [*ids, *[0] * (9 - len(ids))]
+        model.stopping.bias.fill_(-40)
+        for written in model.generate(images, labels, views=views, beam_size=2, max_length=9).tokens.tolist():
+            assert written == ([*ids] * 9)[:9]
+
+
+def test_gradients_are_numbers_where_an_action_is_certain():
+    model = build("hrgr").train()
+    images, tokens, labels, views = studies()
+    tokens[:, 1:4] = torch.tensor(TEMPLATES[1])
+    with torch.no_grad():
+        model.policy.bias[2] = 200  # the others' probability is 0 in float32
+    output = model(images, tokens, labels, views=views)
+    (output.log_probs.gather(-1, tokens[:, 1:, None]).sum() + output.auxiliary.sum()).backward()
+    own = [each.grad for key, each in model.named_parameters() if not key.startswith("visual.")]
+    assert all(each.isfinite().all() for each in own)
+
+
+def test_targets_are_of_sentences_that_are_a_wording():
+    model = build("hrgr")
+    tokens = torch.tensor([[0, 2, 1, 2, 3, 2, 1, 3, 2, 1, 2, 2, 1, 0, 0]])
+    targets, there = model.targets(tokens)
+    assert there[0].nonzero().flatten().tolist() == [0, 2, 6, 9]
+    assert targets[0][there[0]].tolist() == [0, 0, 1, -1] and (targets[~there] == -1).all()
+
+
+def test_templates_move_by_word_to_another_vocabulary():
+    start, words = build("hrgr"), material().vocabulary
+    own = Vocabulary(["w3", "<unk>", ".", "w2", "w4", "w5", "w9"])
+    model = build("hrgr", period=3)
+    take_over(model, own, start, words, where="x")
+    ids, _ = encoded(material().templates, own)
+    assert model.wordings.tolist() == ids.tolist() and model.templates[0].tolist() == [4, 3, 0, 0]
+    assert own.encode("w6")[1] == 2 and len(own) == WORDS == len(words)
+
+
+def test_no_template_is_one_line():
+    with pytest.raises(ValueError, match="^no sentence is in enough train reports .*: lower templates.min_share$"):
+        TemplateConfig(9, templates=0, wordings=0, longest=0)
+
+
+def test_the_folder_has_the_templates_of_the_stage(made, monkeypatch):
+    monkeypatch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor()))
+    made.run("templates", templates={"min_share": 0.05})
+    made.run("train", system="hrgr")
+    model, card = checkpoint.load("data/model")
+    groups = [group["wordings"] for group in json.loads(Path("data/templates.json").read_text())]
+    ids, group = encoded(groups, card.vocabulary)
+    assert torch.equal(model.wordings, ids) and torch.equal(model.group, group) and len(groups) > 3
+    train = " ".join(made.text[id] for id in made.ids("train"))
+    assert all(wording in train for wordings in groups for wording in wordings)
