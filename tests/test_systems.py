@@ -43,6 +43,7 @@ SIZES = {
     "ratchet": {"d_model": WIDTH, "d_ff": 24, "heads": 2, "layers": 2},
     **{name: {"width": WIDTH, "attention": 12} for name in RECURRENT},
     "coat": {"width": WIDTH, "attention": 12, "tags": 3, "period": PERIOD},
+    "cmas_rl": {"width": WIDTH, "attention": 12, "period": PERIOD},
     "hrgr": {"width": WIDTH, "attention": 12, "period": PERIOD, "templates": 2, "wordings": 3, "longest": 4},
 }
 

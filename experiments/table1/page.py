@@ -16,6 +16,7 @@ TITLES = {
     "ratchet": "RATCHET",
     "coat": "CoAT",
     "hrgr": "HRGR",
+    "cmas_rl": "CMAS-IL",
     "r2gencmn": "R2GenCMN",
     "xpronet": "XProNet",
 }
@@ -31,6 +32,7 @@ PAPER = {
         "st": (0.216, 0.066, 0.306, None),
         "adaatt": (0.220, 0.068, 0.308, None),
         "att2in": (0.224, 0.068, 0.308, None),
+        "cmas_rl": (0.464, 0.154, 0.362, None),  # after its second phase
         "hrgr": (0.438, 0.151, 0.322, None),
         "coat": (0.455, 0.154, 0.369, None),
         "r2gencmn": (0.474, 0.168, 0.370, 0.198),

@@ -77,3 +77,4 @@ class SystemsParams(Strict):
     ratchet: RatchetSizes
     coat: CoatSizes
     hrgr: RecurrentSizes
+    cmas_rl: RecurrentSizes

@@ -14,7 +14,8 @@ from xpronet.model.system import System
 logger = logging.getLogger(__name__)
 
 IDS = ("templates", "wordings")  # buffers of token ids
-WORDS = ("word_embedding.weight", "head.weight", "head.bias")  # how the names of weights with a row per token end
+# How the names of weights and buffers with a row per token end.
+WORDS = ("word_embedding.weight", "head.weight", "head.bias", "normal_words")
 
 
 def check_conditions(card: ModelCard, folder: str | Path) -> None:
