@@ -44,6 +44,7 @@ SIZES = {
     **{name: {"width": WIDTH, "attention": 12} for name in RECURRENT},
     "coat": {"width": WIDTH, "attention": 12, "tags": 3, "period": PERIOD},
     "cmas_rl": {"width": WIDTH, "attention": 12, "period": PERIOD},
+    "sentsat_kg": {"width": 64, "attention": 12, "period": PERIOD},
     "hrgr": {"width": WIDTH, "attention": 12, "period": PERIOD, "templates": 2, "wordings": 3, "longest": 4},
 }
 

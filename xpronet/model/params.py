@@ -8,7 +8,9 @@ from xpronet.common.params import Count, PathName, Share, Strict
 from xpronet.encoders.params import Backbone
 
 # Modules of xpronet/systems.
-System = Literal["xpronet", "r2gencmn", "st", "att2in", "adaatt", "topdown", "ratchet", "coat", "hrgr", "cmas_rl"]
+System = Literal[
+    "xpronet", "r2gencmn", "st", "att2in", "adaatt", "topdown", "ratchet", "coat", "sentsat_kg", "hrgr", "cmas_rl"
+]
 Formulation = Literal["official", "paper"]  # rows 1-4, 9 and 11: the published code, or the equations to the letter
 
 

@@ -76,5 +76,6 @@ class SystemsParams(Strict):
     topdown: RecurrentSizes
     ratchet: RatchetSizes
     coat: CoatSizes
+    sentsat_kg: RecurrentSizes
     hrgr: RecurrentSizes
     cmas_rl: RecurrentSizes
