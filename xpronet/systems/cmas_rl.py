@@ -71,7 +71,7 @@ class CMAS(Sentences):
         local = (ended.exp().to(state.h.dtype)[..., None] * state.word_h).sum(dim=2)  # (B, n, H)
         attention = self.looking(torch.cat([state.h, local], dim=-1), context.keys, context.mask)
         seen = attention.to(state.h.dtype) @ context.patches.to(state.h.dtype)
-        h, c = self.planning(self.dropout(torch.cat([seen, local], dim=-1)), state.h, state.c)
+        h, c = self.planning(torch.cat([seen, local], dim=-1), state.h, state.c)
         choice = exact(self.plan(h))
         plan, zeros = F.log_softmax(choice[..., :2], dim=-1), torch.zeros_like(state.word_h)
         fresh = State(attention, seen, h, c, plan, plan, state.said, zeros, zeros)

@@ -92,7 +92,7 @@ class CoAT(Sentences):
         seen = torch.cat(
             [patch_weights.to(kind) @ context.patches.to(kind), tag_weights.to(kind) @ tags.embeddings.to(kind)], dim=-1
         )
-        told = self.context(self.dropout(seen))
+        told = self.context(seen)
         h, c = self.planning(told, state.h, state.c)
         topic = torch.tanh(self.topic(torch.cat([h, told], dim=-1)))
         last = self.stopping(torch.cat([state.h, h], dim=-1)).squeeze(-1)

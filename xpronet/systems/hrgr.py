@@ -72,7 +72,7 @@ class HRGR(TemplateSentences):
 
     def sentence(self, context: Context, state: State) -> tuple[State, Tensor]:
         seen = self._seen(self.looking(state.h, context.keys, context.mask), context, state)
-        h, c = self.planning(self.dropout(seen), state.h, state.c)
+        h, c = self.planning(seen, state.h, state.c)
         topic = torch.sigmoid(self.topic(h))
         policy = F.log_softmax(exact(self.policy(topic)), dim=-1)
         zeros = torch.zeros_like(h)

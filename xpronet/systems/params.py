@@ -28,7 +28,7 @@ class RecurrentSizes(Strict):
     attention: Count
     """Inside the additive attention."""
     dropout: Share
-    """Of what goes into the LSTM, and into the output."""
+    """Of the words that go into the LSTM, and of what goes into the output."""
 
 
 class PooledSizes(Strict):

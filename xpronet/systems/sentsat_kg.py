@@ -87,7 +87,7 @@ class SentSATKG(Recurrent):
     def start(self, context: Context, n: int) -> State:
         zeros = self.zeros(context, n)
         pooled = context.pooled.to(self.first.weight.dtype)
-        h, c = self.first(self.dropout(pooled)).expand(-1, n, -1).chunk(2, dim=-1)
+        h, c = self.first(pooled).expand(-1, n, -1).chunk(2, dim=-1)
         attention, told = (zeros.new_zeros(*zeros.shape[:2], size) for size in context.patches.shape[1:])
         return State(attention, told.to(h.dtype), h, c, zeros, zeros)
 
@@ -105,7 +105,7 @@ class SentSATKG(Recurrent):
         there = torch.ones_like(graph.nodes[..., 0], dtype=torch.bool)
         weights = self.looking(state.h, context.keys, there)  # (B, n, N)
         told = weights.to(graph.nodes.dtype) @ graph.nodes
-        h, c = self.planning(self.dropout(told), state.h, state.c)
+        h, c = self.planning(told, state.h, state.c)
         return state._replace(attention=weights @ graph.places, told=told, h=h, c=c)
 
     def looks(self, states: Sequence[State]) -> Tensor:
