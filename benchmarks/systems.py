@@ -6,8 +6,10 @@ and backward, and done again alone, with operands of their shapes.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,14 +18,18 @@ from benchmarks.measure import alternate, at_most
 from benchmarks.setting import BATCH, CONFIG, OBJECTIVE, SIZE, TOKENS, VIEWS, labels, tokens
 from benchmarks.training import PARAMS
 from xpronet.data.dataset import Batch
+from xpronet.data.reports import PERIOD, Vocabulary
+from xpronet.data.sentence_kinds import NORMAL
 from xpronet.encoders.backbones import WIDTH
-from xpronet.evaluation.rewards import Cider
+from xpronet.evaluation.rewards import Reward
 from xpronet.model.decoding import sample
 from xpronet.model.params import System
 from xpronet.model.system import System as Network
 from xpronet.model.system import system_class
+from xpronet.training.credit import Credit
 from xpronet.training.loop import optimiser, step
 from xpronet.training.params import TrainParams
+from xpronet.training.scst import written
 
 PATCHES = (SIZE // 32) ** 2
 # What the rest may cost: an LSTM's step after step of small operations beside few products, a Transformer's less.
@@ -38,28 +44,39 @@ def rows(repeats: int = 3) -> list[dict]:
         ours = stepping(at_full_size(name), batch(PATCHES, WIDTH[CONFIG.backbone]))
         bare = products(ours)
         found.append(at_most(f"training step of {name}", *alternate(ours, bare, repeats=repeats), MUST[name]))
-    return [*found, rewarded(repeats)]
+    return [*found, *rewarded(repeats)]
 
 
 @torch.no_grad()
-def rewarded(repeats: int) -> dict:
-    """CIDEr of the samples of a self-critical step, against drawing them with the quickest system."""
+def rewarded(repeats: int) -> list[dict]:
+    """What the samples of a step of the second phase earn, against drawing them with the quickest system.
+
+    By CIDEr alone for whole reports, and with BLEU-4 of the kinds beside it where sentences or words have the credit.
+    """
     network, data = at_full_size("st").eval(), batch(PATCHES, WIDTH[CONFIG.backbone])
-    references = [ids[1:].tolist() for ids in data.tokens]
-    cider, count = Cider(references), PARAMS["samples"]
+    vocabulary = Vocabulary([PERIOD, "<unk>", *sorted(NORMAL), *map(str, range(CONFIG.vocab_size - 2 - len(NORMAL)))])
+    references, count = in_sentences(data.tokens[:, 1:]), PARAMS["samples"]
+    cider = Reward(references, vocabulary, cider=1.0)
+    both = Reward(references, vocabulary, cider=1.0, kinds=1.0)
 
     def draw() -> Tensor:
         step = network.begin(data.images, data.labels, data.views, beams=count, max_length=TOKENS)
         return sample(step, BATCH, samples=count, max_length=TOKENS)
 
-    drawn = draw().tolist()
+    drawn, studies = in_sentences(draw().flatten(0, 1)), data.positions.tolist()
+    works = {"CIDEr": lambda: cider(np.repeat(studies, count).tolist(), drawn)}
+    for by in ("sentence", "word"):
+        credit = Credit(both.gains, by=by, discount=PARAMS["discount"], period=1)
+        works[f"credit by {by}"] = partial(credit.advantages, studies, drawn, TOKENS)
+    return [
+        at_most(f"{name} of {BATCH} x {count} samples", *alternate(work, draw, repeats=repeats), 1)
+        for name, work in works.items()
+    ]
 
-    def earn() -> None:
-        for study, reports in enumerate(drawn):
-            for report in reports:
-                cider.score(report, study)
 
-    return at_most(f"CIDEr of {BATCH} x {count} samples", *alternate(earn, draw, repeats=repeats), 1)
+def in_sentences(tokens: Tensor) -> list[list[int]]:
+    """Reports of evenly drawn words up to their end, with every ninth word of the vocabulary made a `.`, 1."""
+    return [[1 if id and id % 9 == 0 else id for id in ids] for ids in written(tokens)]
 
 
 def at_full_size(name: str) -> Network:

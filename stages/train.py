@@ -29,6 +29,7 @@ from xpronet.model import checkpoint, system
 from xpronet.model.losses import Objective
 from xpronet.model.sentences import encoded
 from xpronet.model.writing import write_reports
+from xpronet.training.credit import Credit
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
 from xpronet.training.params import FRESH, TRAINED, Training
@@ -133,10 +134,11 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         if pace:
             write_rows("data/pace.tsv", pace)  # times differ from run to run: no result
 
+    rewards_meteor = params.train.phase == "scst" and params.train.meteor_reward > 0
     alone = nullcontext()  # in place of what only the first process has
     with (
         states("train", params, device) if group.first else alone as saved,
-        running_meteor() if group.first or params.train.meteor_reward else alone as meteor,
+        running_meteor() if group.first or rewards_meteor else alone as meteor,
     ):
         history = train(
             model,
@@ -161,11 +163,14 @@ def work(params: Params, device: torch.device, group: Group) -> str:
 
 def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor: Meteor | None):
     """What is made small: Eq. 20, or what `train.phase` has in its place."""
-    if params.train.phase == "scst":
-        weights = {"cider": params.train.cider_reward, "meteor": params.train.meteor_reward}
-        own = [truncate(vocabulary.encode(report), params.reports.max_length)[1:] for report in reports]
-        reward = Reward(own, vocabulary, **weights, jar=meteor)
-        return Reinforce(reward, samples=params.train.samples, max_length=params.train.val_max_length)
+    own = params.train
+    if own.phase == "scst":
+        weights = {"cider": own.cider_reward, "meteor": own.meteor_reward, "kinds": own.kind_reward}
+        references = [truncate(vocabulary.encode(report), params.reports.max_length)[1:] for report in reports]
+        reward = Reward(references, vocabulary, **weights, jar=meteor)
+        by = {"by": own.credit, "discount": own.discount, "period": vocabulary.encode(PERIOD)[1]}
+        credit = None if own.credit == "report" else Credit(reward.gains, **by)
+        return Reinforce(reward, samples=own.samples, max_length=own.val_max_length, credit=credit)
     return Objective(
         theta=params.theta,
         alpha=params.alpha,

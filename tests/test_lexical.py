@@ -114,6 +114,16 @@ def test_meteor_alone_takes_the_same_texts(jar):
     assert list(per_pair) == pytest.approx(INVENTED["per_study"]["METEOR"], abs=1e-9)
 
 
+def test_a_training_by_rewards_keeps_no_more_than_the_last_pairs(jar, monkeypatch):
+    """Else a run that draws new reports all the time ends when the memory does."""
+    monkeypatch.setattr(meteor, "MOST_KNOWN", 2)
+    other = meteor.Meteor(jar.process, jar.stderr)
+    _, expected = jar.score(["a b", "a c", "a d"], ["a b", "a b", "a b"])
+    for _ in range(2):
+        np.testing.assert_array_equal(other.score(["a b", "a c", "a d"], ["a b", "a b", "a b"])[1], expected)
+    assert list(other.known) == [("a c", "a b"), ("a d", "a b")]
+
+
 def test_a_model_that_repeats_itself_for_10000_words_does_not_end_the_evaluation(jar, caplog):
     """Such texts are what a diverged model writes: the jar ran out of memory and took all other studies along."""
     loop, report = "the lungs are clear . " * 2_000, "the heart is normal . the lungs are clear ."

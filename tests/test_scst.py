@@ -2,8 +2,10 @@
 
 import csv
 import itertools
+import os
 import shutil
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +14,11 @@ import torch
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pydantic import ValidationError
 
+from stages import train as stage
 from tests.conftest import sharing
+from tests.made import PARAMS
 from tests.published import RECIPE
-from tests.test_systems import build, studies
+from tests.test_systems import PERIOD, build, studies
 from tests.test_training import LOOP, Run
 from tests.test_what_the_model_reads import no_meteor
 from xpronet.common.processes import ALONE
@@ -23,6 +27,7 @@ from xpronet.data.dataset import Batch
 from xpronet.data.reports import Vocabulary
 from xpronet.evaluation.rewards import Cider, Reward
 from xpronet.model.decoding import sample
+from xpronet.training.credit import Credit
 from xpronet.training.loop import train
 from xpronet.training.scst import Reinforce
 
@@ -99,6 +104,7 @@ def test_draws_belong_to_places_in_the_batch():
     assert torch.equal(torch.cat(parts), whole) and whole.min() > 0 and whole.max() < 1
 
 
+CPU = torch.device("cpu")
 WORDS, LENGTH = 2, 2
 
 
@@ -140,19 +146,25 @@ def test_the_gradient_is_the_score_function_s(name):
     assert not model.training
 
 
-@pytest.mark.parametrize("name", ["att2in", "xpronet"])
-def test_a_process_without_studies_takes_part(name):
+@pytest.mark.parametrize(
+    ("name", "by", "count"),
+    [("att2in", "report", 1), ("xpronet", "report", 1), ("xpronet", "word", 1), ("hrgr", "sentence", 3)],
+)
+def test_processes_take_the_step_of_one(name, by, count):
     """The last batch may have fewer studies than there are processes: losses and gradient are those of one process."""
     words = Vocabulary(["<unk>", "a", "b", "c", "d", "e", "f"])
     jar = SimpleNamespace(score=lambda own, texts: (0.0, np.array([len(text) / 10 for text in texts or 1 / 0])))
-    reward = Reward([[1, 2, 3, 0]], words, cider=1.0, meteor=0.5, jar=jar)
+    reward = Reward([[4 + study, 2, 1, 0] for study in range(count)], words, cider=1.0, meteor=0.5, jar=jar)
+    credit = None if by == "report" else Credit(reward.gains, by=by, discount=0.9, period=PERIOD)
 
     def step(group) -> list[torch.Tensor]:
-        model, (images, _, labels, views) = build(name), studies(1)
-        batch, share = Batch(images, views, torch.zeros(1, 1).long(), labels, torch.arange(1)), Share.of(group, 1)
+        model, (images, _, labels, views) = build(name), studies(count)
+        share = Share.of(group, count)
+        own = [each[share.start : share.stop] for each in (images, views, labels, torch.arange(count))]
         torch.manual_seed(5)
         with share:
-            losses = Reinforce(reward, samples=4, max_length=5).losses(model, batch.first(share.stop - share.start))
+            batch = Batch(own[0], own[1], torch.zeros(len(own[0]), 1).long(), *own[2:])
+            losses = Reinforce(reward, samples=4, max_length=5, credit=credit).losses(model, batch)
         losses.total.backward()
         add_gradients(model.parameters(), group)
         return [*(each.detach() for each in losses), model.head.weight.grad]
@@ -199,7 +211,14 @@ def history():
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-@pytest.mark.parametrize("name", ["xpronet", "st"])
+CREDITS = {
+    "xpronet": {},
+    "st": {"credit": "sentence", "kind_reward": 1.0, "cider_reward": 0.0, "discount": 0.9},
+    "hrgr": {"credit": "word"},
+}
+
+
+@pytest.mark.parametrize("name", CREDITS)
 def test_a_second_phase_goes_on_from_a_trained_folder(made, monkeypatch, name):
     """With a last batch of one study in one patch: batch norm is in evaluation mode."""
     monkeypatch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor()))
@@ -210,12 +229,33 @@ def test_a_second_phase_goes_on_from_a_trained_folder(made, monkeypatch, name):
     made.run(
         "train",
         system=name,
-        train=changes | {"start": "start", "phase": "scst", "schedule": "steps", "warmup_epochs": 0},
+        train=changes | {"start": "start", "phase": "scst", "schedule": "steps", "warmup_epochs": 0} | CREDITS[name],
     )
     (row,) = history()
     assert {"total", "reward", "greedy_reward"} <= set(row) and "cross_entropy" not in row
     assert 0 <= float(row["greedy_reward"]) <= 10
     made.run("curves")
+
+
+def test_every_process_starts_java_only_where_its_samples_earn_meteor(made, monkeypatch):
+    """It takes a gigabyte in each."""
+
+    @contextmanager
+    def starting():
+        Path("started", str(os.getpid())).touch()
+        yield no_meteor()
+
+    monkeypatch.setattr(stage, "running_meteor", starting)
+    monkeypatch.setattr(stage, "shared", lambda params, work: sharing(lambda group: work(params, CPU, group)))
+    for changes, count in (
+        ({"phase": "cross_entropy"}, 1),
+        ({"phase": "scst", "start": "start", "samples": 1, "val_max_length": 4}, 2),
+    ):
+        Path("started").mkdir()
+        made.run("train", system="st", train=PARAMS["train"] | {"meteor_reward": 0.5} | changes)
+        assert len(os.listdir("started")) == count
+        shutil.rmtree("started")
+        shutil.copytree("data/model", "start", dirs_exist_ok=True)
 
 
 def test_too_little_memory_names_what_this_phase_has():
@@ -237,7 +277,7 @@ def test_too_little_memory_names_what_this_phase_has():
     ("changes", "line"),
     [
         ({}, "phase scst goes on from a trained model: set train.start to its folder"),
-        ({"start": "m", "cider_reward": 0.0, "meteor_reward": 0.0}, "both 0: nothing is earned"),
+        ({"start": "m", "cider_reward": 0.0, "meteor_reward": 0.0}, "all 0: nothing is earned"),
         ({"start": "m", "accumulate": 2}, "accumulate 2 is for phase cross_entropy"),
     ],
 )

@@ -98,6 +98,16 @@ class Vocabulary:
         return text
 
 
+def sentences(ids: Sequence[int], period: int) -> list[list[int]]:
+    """A report's ids, without the start, cut behind each `.` (id `period`); its end, 0, is a part of its own."""
+    parts: list[list[int]] = []
+    for place, id in enumerate(ids):
+        if place == 0 or id == END or ids[place - 1] == period:
+            parts.append([])
+        parts[-1].append(id)
+    return parts
+
+
 def unknown_share(cleaned_reports: Sequence[str], vocabulary: Vocabulary) -> float:
     """Share of the words of cleaned reports that a vocabulary lacks; 0 where there are no words."""
     known = set(vocabulary.tokens)

@@ -26,6 +26,7 @@ FLAGS = ("-Xmx1g", "-XX:-UsePerfData", "-Duser.language=en", "-Duser.country=US"
 # either text. A report of 100 words makes some 300 pairs; only the output of a diverged model comes near.
 MOST_WORDS = 2_000
 MOST_PAIRS = 20_000
+MOST_KNOWN = 50_000  # pairs whose statistics are kept: more than one evaluation has, some 50 MB
 # Options that Java takes from the environment; the last two win over the command line.
 JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 
@@ -65,7 +66,7 @@ class Meteor:
 
     process: subprocess.Popen
     stderr: IO[bytes]
-    known: dict[tuple[str, str], str] = field(default_factory=dict)  # statistics of the pairs that were asked
+    known: dict[tuple[str, str], str] = field(default_factory=dict)  # statistics of the last pairs that were asked
 
     def score(self, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[float, np.ndarray]:
         """Score N >= 1 pairs of texts: the corpus value, from summed statistics, and (N,) float64 values per pair."""
@@ -93,6 +94,8 @@ class Meteor:
             pair = " ".join(fitting[0]), " ".join(fitting[1])
             if pair not in self.known:
                 self._write(" ||| ".join(["SCORE", *pair]))
+                if len(self.known) >= MOST_KNOWN:
+                    del self.known[next(iter(self.known))]  # the oldest
                 self.known[pair] = self._read()
             lines.append(self.known[pair])
         if cut:

@@ -57,6 +57,12 @@ class TrainParams(Strict):
     """With `scst`: weight of CIDEr-D, 0 to 10 a report, in what a report earns."""
     meteor_reward: NotNegative
     """With `scst`: weight of METEOR, 0 to 1 a report."""
+    kind_reward: NotNegative
+    """With `scst`: weight of BLEU-4 of the normal and of the abnormal sentences apart, each 0 to 1 a report."""
+    credit: Literal["report", "sentence", "word"]
+    """With `scst`: what makes a word likelier, what its report earns, its sentence or its words (docs/systems.md)."""
+    discount: Annotated[Number, Field(ge=0, le=1)]
+    """With `credit` other than `report`: what a sentence's reward is worth to the sentence before it."""
     epochs: Count
     """Passes over the train split; the best on validation is kept (row 28)."""
     batch_size: Count
@@ -110,10 +116,22 @@ class TrainParams(Strict):
     def _earns(self):
         if self.phase == "scst" and self.start == FRESH:
             raise ValueError("phase scst goes on from a trained model: set train.start to its folder")
-        if self.phase == "scst" and not self.cider_reward + self.meteor_reward:
-            raise ValueError("phase scst: cider_reward and meteor_reward are both 0: nothing is earned")
+        if self.phase == "scst" and not self.cider_reward + self.meteor_reward + self.kind_reward:
+            raise ValueError("phase scst: cider_reward, meteor_reward and kind_reward are all 0: nothing is earned")
         if self.phase == "scst" and self.accumulate > 1:
             raise ValueError(f"accumulate {self.accumulate} is for phase cross_entropy: lower batch_size or samples")
+        return self
+
+    @model_validator(mode="after")
+    def _credits(self):
+        if self.phase == "cross_entropy" or self.credit == "report":
+            return self
+        if self.samples < 2:
+            raise ValueError(
+                f"credit {self.credit} compares a study's samples: samples {self.samples} must be at least 2"
+            )
+        if self.meteor_reward:
+            raise ValueError(f"credit {self.credit}: METEOR is of whole reports: set meteor_reward=0, or credit=report")
         return self
 
     @model_validator(mode="after")

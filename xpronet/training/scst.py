@@ -1,10 +1,11 @@
 """Self-critical sequence training (Rennie, Marcheret, Mroueh, Ross, Goel, CVPR 2017), a second phase for any system.
 
-    L = - mean over samples of (r(w) - r(greedy)) sum_t log p(w_t | w_<t)
+    L = - mean over samples of sum_t A_t log p(w_t | w_<t),   A_t = r(w) - r(greedy)
 
-A report is sampled word by word, and made likelier where it earns more than what the model writes greedily. The model
-is in evaluation mode, so that the policy that samples is the one that learns: no dropout, batch norm by its running
-statistics. Gradients reach the visual extractor unless it is frozen.
+A report is sampled word by word, and made likelier where it earns more than what the model writes greedily; or A_t is
+of its sentences or words, and of what each of them earns (`xpronet/training/credit.py`). The model is in evaluation
+mode, so that the policy that samples is the one that learns: no dropout, batch norm by its running statistics.
+Gradients reach the visual extractor unless it is frozen.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from xpronet.data.reports import END
 from xpronet.model.decoding import beam_search, sample
 from xpronet.model.losses import token_nats
 from xpronet.model.system import System
+from xpronet.training.credit import Credit
 
 
 class Rewarded(NamedTuple):
@@ -28,7 +30,7 @@ class Rewarded(NamedTuple):
 
     total: Tensor  # the loss
     reward: Tensor  # mean over the samples
-    greedy_reward: Tensor  # mean over the studies, the baseline
+    greedy_reward: Tensor  # mean over the studies, the baseline where whole reports have the credit
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Reinforce:
     reward: Callable[[Sequence[int], Sequence[Sequence[int]]], np.ndarray]  # (places in the dataset, ids) -> (N,)
     samples: int  # per study
     max_length: int  # tokens of a sampled report
+    credit: Credit | None = None  # None: each word is given what the whole report earns
 
     columns: ClassVar = Rewarded._fields
 
@@ -54,10 +57,15 @@ class Reinforce:
             step = model.begin(images, batch.labels, batch.views, beams=1, **search)
             greedy = beam_search(step, len(images), beam_size=1, device=images.device, **search).tokens  # (B, T)
         places = batch.positions.tolist()
-        every = [place for place in places for _ in range(self.samples)]
-        earned = self._earned(every, tokens.flatten(0, 1)).view(len(places), self.samples)  # (B, n)
-        baseline = self._earned(places, greedy)  # (B,)
-        advantage = (earned - baseline[:, None]).flatten().to(images.device)  # (B x n,)
+        reports = written(tokens.flatten(0, 1))
+        baseline = self._earned(places, written(greedy))  # (B,)
+        if self.credit is None:
+            every = [place for place in places for _ in range(self.samples)]
+            earned = self._earned(every, reports).view(len(places), self.samples)  # (B, n)
+            advantage = (earned - baseline[:, None])[..., None]  # (B, n, 1)
+        else:
+            advantage, earned = self.credit.advantages(places, reports, tokens.shape[2])  # (B, n, T), (B, n)
+        advantage = advantage.flatten(0, 1).to(images.device)
 
         given = torch.nn.functional.pad(tokens.flatten(0, 1), (1, 0), value=END)
         images, labels, present = (
@@ -66,13 +74,14 @@ class Reinforce:
         log_probs = model(images, given, labels, views=present).log_probs  # (B x n, T, V)
         nats, _ = token_nats(log_probs, given[:, 1:])
         count = studies(len(places))
-        loss = added((advantage * nats.sum(dim=1)).sum() / (count * self.samples))
+        loss = added((advantage * nats).sum() / (count * self.samples))
         return Rewarded(loss, total(earned.sum()) / (count * self.samples), total(baseline.sum()) / count)
 
-    def _earned(self, places: Sequence[int], tokens: Tensor) -> Tensor:
-        """(N,) float32 of reports (N, T), which count up to their end, and with it."""
-        reports = []
-        for ids in tokens.tolist():
-            end = ids.index(END) + 1 if END in ids else len(ids)
-            reports.append(ids[:end])
+    def _earned(self, places: Sequence[int], reports: Sequence[Sequence[int]]) -> Tensor:
+        """(N,) float32."""
         return torch.from_numpy(self.reward(places, reports)).float()
+
+
+def written(tokens: Tensor) -> list[list[int]]:
+    """Reports (N, T) up to their end, and with it."""
+    return [ids[: ids.index(END) + 1] if END in ids else ids for ids in tokens.tolist()]
