@@ -1,5 +1,6 @@
 """SentSAT+KG once more, from its equations; and its graph, which is data."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,13 @@ import yaml
 from torch import nn
 
 import xpronet.model
-from tests.test_systems import PERIOD, build, lstm, scores, studies
+from tests.conftest import sharing
+from tests.test_systems import OBJECTIVE, PERIOD, build, lstm, scores, studies
+from xpronet.common.shares import BatchNorm, Share, synchronise
+from xpronet.data.dataset import Batch
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.systems.sentsat_kg import GraphLayer, SentSATConfig, adjacency, normalised
+from xpronet.systems.sentsat_kg import GraphLayer, SentSATConfig, _norm, adjacency, normalised
+from xpronet.training.loop import step
 
 GRAPH = yaml.safe_load((Path(xpronet.model.__file__).parent / "findings_graph.yaml").read_text())
 
@@ -113,3 +118,61 @@ def test_sentsat_is_its_paper_s_equations():
 def test_other_observations_are_one_line():
     with pytest.raises(ValueError, match="^n_conditions 13 must be 14, the graph's observations$"):
         SentSATConfig(9, n_conditions=13)
+
+
+def test_batch_norm_of_nodes_has_its_gradient_however_they_lie_in_memory():
+    """PyTorch's own is wrong for some."""
+    torch.manual_seed(0)
+    norm, nodes, gradient = nn.BatchNorm2d(4), torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    mean, variance = nodes.mean(dim=(0, 2), keepdim=True), nodes.var(dim=(0, 2), keepdim=True, correction=0)
+    whole = (nodes - mean) / (variance + norm.eps).sqrt()
+    for x in (nodes, nodes.mT.contiguous().mT):
+        for given in (gradient, gradient.mT.contiguous().mT):
+            found = torch.autograd.grad(_norm(norm, x), (norm.weight, norm.bias), given)
+            torch.testing.assert_close(found, ((gradient * whole).sum(dim=(0, 2)), gradient.sum(dim=(0, 2))))
+
+
+def batch_of(rows):
+    images, tokens, labels, views = (each[rows] for each in studies())
+    return Batch(images, views, tokens, labels, torch.arange(len(rows)))
+
+
+def stepped(model, batch, **options):
+    model = copy.deepcopy(model).train()
+    torch.manual_seed(7)  # of dropout
+    losses, _ = step(model, torch.optim.SGD(model.parameters(), lr=0.1), batch, OBJECTIVE, "float32", **options)
+    return losses, model.state_dict()
+
+
+def test_a_batch_of_one_study_trains():
+    """Batch norm has its nodes."""
+    model = build("sentsat_kg")
+    losses, after = stepped(model, batch_of([1]))
+    assert losses.isfinite().all() and not torch.equal(after["places.weight"], model.places.weight)
+
+
+def test_parts_of_a_batch_move_running_statistics_as_one_batch():
+    """Each part has statistics of its own; of parts that are alike they are the whole batch's."""
+    batch, model = batch_of([1, 1, 1, 1]), build("sentsat_kg", dropout=0.0)
+    (losses, whole), (same, parts) = stepped(model, batch), stepped(model, batch, accumulate=2)
+    torch.testing.assert_close(same, losses)
+    for name in (name for name in whole if not name.endswith(("num_batches_tracked", "running_var"))):
+        torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=1e-5, msg=name)
+    assert not torch.allclose(whole["layers.0.norms.0.running_mean"], model.layers[0].norms[0].running_mean)
+
+
+def test_two_processes_take_the_step_of_one():
+    """Batch norm is over the nodes of all studies; and PyTorch's has the gradient of the one that is written out."""
+    batch, model = batch_of([0, 1, 2]), build("sentsat_kg")
+    expected, whole = stepped(model, batch)
+
+    def work(group):
+        synchronise(model)
+        assert isinstance(model.layers[0].norms[0], BatchNorm)
+        share = Share.of(group, 3)
+        losses, found = stepped(model, batch.part(share.start, share.stop), share=share)
+        torch.testing.assert_close(losses, expected)
+        for name, tensor in whole.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+    assert sharing(work) == [0, 0]

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from xpronet.common.processes import ALONE, Group
 
+MOMENTUM = 0.1  # of batch norm's running statistics, as torch has it
+
 _entered: list["Share"] = []
 
 
@@ -137,6 +139,12 @@ class BatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def counted_as(batches: float, norms: Iterable[nn.BatchNorm2d]) -> None:
+    """What comes next moves the running statistics of batch norms as so many batches do."""
+    for norm in norms:
+        norm.momentum = 1 - (1 - MOMENTUM) ** batches
 
 
 class _Sum(torch.autograd.Function):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from xpronet.common.shares import counted_as
 from xpronet.encoders.backbones import resnet
 from xpronet.encoders.params import Backbone
 
 STRIDE = 32  # pixels between the centres of patches
-MOMENTUM = 0.1  # of batch norm's running statistics, as torchvision has it
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -39,8 +39,7 @@ class VisualExtractor(nn.Module):
 
     def forward(self, images: Tensor, *, batches: float = 1.0) -> Tensor:
         """`batches`: as how many batches the images move batch norm's running statistics, in training."""
-        for norm in self.norms:
-            norm.momentum = 1 - (1 - MOMENTUM) ** batches
+        counted_as(batches, self.norms)
         images = images.contiguous(memory_format=torch.channels_last)
         again = self.checkpointing and not self.frozen and torch.is_grad_enabled()
         features = self._computed_again(images) if again else self.layers(images)  # (N, C, h, w)

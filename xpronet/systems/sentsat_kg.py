@@ -22,6 +22,7 @@ import yaml
 from torch import Tensor, nn
 
 import xpronet.model
+from xpronet.common.shares import counted_as, studies, total
 from xpronet.encoders.backbones import WIDTH
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model.memory import exact
@@ -73,6 +74,10 @@ class SentSATKG(Recurrent):
         self.speaking = Cell(channels + 2 * width, width)
 
     def read(self, context: Context) -> Context:
+        if self.training:  # a part of a batch moves running statistics by its share
+            seen = context.mask.any(dim=1)
+            part = int(total(seen.sum())) / studies(len(seen))
+            counted_as(part, [norm for layer in self.layers for norm in layer.norms])
         scores = exact(self.places(context.patches)).transpose(1, 2)  # (B, K, S)
         places = torch.softmax(scores.masked_fill(~context.mask[:, None], -torch.inf), dim=-1)
         mean = (context.mask / context.mask.sum(dim=1, keepdim=True))[:, None].to(places.dtype)
@@ -136,8 +141,13 @@ class GraphLayer(nn.Module):
 
 
 def _norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Over studies and nodes, (B, C, N); two-dimensional, as those are which several processes can share."""
-    return norm(x[..., None]).squeeze(-1)
+    """Over studies and nodes, (B, C, N); two-dimensional, as those are which several processes can share.
+
+    Nodes stand beside studies: on a CPU PyTorch 2.14 computes wrong gradients of (B, C, N, 1) where only one of it and
+    its gradient has its channels last in memory.
+    """
+    rows = x.transpose(1, 2)  # (B, N, C)
+    return norm(rows.flatten(0, 1)[..., None, None])[..., 0, 0].view_as(rows).transpose(1, 2)
 
 
 def adjacency() -> Tensor:
