@@ -26,6 +26,15 @@ def test_the_graph_has_each_observation_once_and_the_paper_s_twenty_findings():
     assert sum(len(group) for group in GRAPH["findings"].values()) == 20 and GRAPH["source"]
 
 
+def test_observations_are_joined_where_the_paper_joins_the_findings_that_they_are():
+    """One of them, Enlarged Cardiomediastinum, is none of the twenty."""
+    organ = {name: key for key, group in GRAPH["observations"].items() for name in group}
+    found = {key: {name for names in group.values() for name in names} for key, group in GRAPH["findings"].items()}
+    assert set(CONDITIONS) - set().union(*found.values()) == {"Enlarged Cardiomediastinum"}
+    for key, names in found.items():
+        assert len({organ[name] for name in names}) == (len(names) if key == "none" else bool(names)), key
+
+
 def test_observations_of_an_organ_hear_each_other_and_all_hear_the_global_node():
     forth, back = adjacency()
     assert torch.equal(back, forth.T)
