@@ -14,6 +14,7 @@ TITLES = {
     "adaatt": "ADAATT",
     "topdown": "TopDown",
     "ratchet": "RATCHET",
+    "kerp": "KERP-style",
     "r2gencmn": "R2GenCMN",
     "xpronet": "XProNet",
 }
@@ -29,6 +30,7 @@ PAPER = {
         "st": (0.216, 0.066, 0.306, None),
         "adaatt": (0.220, 0.068, 0.308, None),
         "att2in": (0.224, 0.068, 0.308, None),
+        "kerp": (0.482, 0.162, 0.339, None),
         "r2gencmn": (0.474, 0.168, 0.370, 0.198),
         "xpronet": (0.525, 0.199, 0.411, 0.220),
     },

@@ -8,7 +8,7 @@ from xpronet.common.params import Count, PathName, Share, Strict
 from xpronet.encoders.params import Backbone
 
 # Modules of xpronet/systems.
-System = Literal["xpronet", "r2gencmn", "st", "att2in", "adaatt", "topdown", "ratchet"]
+System = Literal["xpronet", "r2gencmn", "st", "att2in", "adaatt", "topdown", "ratchet", "kerp"]
 Formulation = Literal["official", "paper"]  # rows 1-4, 9 and 11: the published code, or the equations to the letter
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from xpronet.data.reports import END, Vocabulary
 from xpronet.model.memory import exact
 from xpronet.model.recurrent import Context, Recurrent, RecurrentConfig, State, each_of, like
-from xpronet.model.system import check_sizes
+from xpronet.model.system import Material, check_sizes
 
 IMPOSSIBLE = -30.0  # a log-probability that is as good as none in float32, and yet a number
 
@@ -36,6 +36,21 @@ class SentenceConfig(RecurrentConfig):
         check_sizes(self, "period")
         if self.period > self.vocab_size:
             raise ValueError(f"period {self.period} must be one of the {self.vocab_size} words")
+
+
+@dataclass(frozen=True)
+class TemplateConfig(SentenceConfig):
+    """Every size of such a network that chooses from templates."""
+
+    templates: int = 1  # groups of wordings
+    wordings: int = 1  # of all groups
+    longest: int = 1  # words of a wording
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.templates == 0:
+            raise ValueError("templates 0: no sentence is in enough train reports: lower templates.min_share")
+        check_sizes(self, "templates", "wordings", "longest")
 
 
 class Sentences(Recurrent):
@@ -72,9 +87,63 @@ class Sentences(Recurrent):
         return torch.cat([state.attention for state in states], dim=1)
 
 
+class Templated(Sentences):
+    """One that chooses from templates, whose words it holds: of each group the commonest wording is its template."""
+
+    Config = TemplateConfig
+
+    def __init__(self, config: TemplateConfig):
+        super().__init__(config)
+        sizes = {"templates": (config.templates, config.longest), "wordings": (config.wordings, config.longest)}
+        for name, shape in {**sizes, "group": (config.wordings,)}.items():
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))
+
+    def furnish(self, material: Material) -> None:
+        wordings, group = encoded(material.templates, material.vocabulary)
+        self.templates.copy_(wordings[torch.searchsorted(group, torch.arange(self.config.templates))])
+        self.wordings.copy_(wordings)
+        self.group.copy_(group)
+
+
 def begins_sentence(tokens: Tensor, period: int) -> Tensor:
     """(B, T) ids that are read -> bool, behind which of them a sentence begins, or the report ends."""
     return (tokens == END) | (tokens == period)
+
+
+def places(tokens: Tensor, period: int) -> tuple[Tensor, Tensor]:
+    """(B, T) ids that are read -> which sentence the word behind each is of, and which word of it, both from 0 up."""
+    begins, position = begins_sentence(tokens, period), torch.arange(tokens.shape[1], device=tokens.device)
+    return begins.cumsum(dim=1) - 1, position - torch.where(begins, position, 0).cummax(dim=1).values
+
+
+def sentence_targets(
+    tokens: Tensor, wordings: Tensor, group: Tensor, *, period: int, vocab_size: int, slots: int
+) -> tuple[Tensor, Tensor]:
+    """Which template each of the first sentences of reports is nearest to.
+
+    It is the group of a wording that the sentence equals; else of the wording with the greatest share of words in
+    common (Jaccard), the first of such.
+
+    Args:
+        tokens: (B, T) ids, 0 at the start.
+        wordings, group: as `encoded` has them.
+
+    Returns:
+        (B, slots) int64 groups, and (B, slots) bool, where there is such a sentence.
+    """
+    number, place = places(tokens[:, :-1], period)
+    words, length = tokens[:, 1:], wordings.shape[1]
+    number = torch.where(words == END, slots, number.clamp(max=slots))  # the row behind the last is thrown away
+    written = tokens.new_zeros(len(tokens), slots + 1, length + 1)  # what is longer than wordings fills the last column
+    written.flatten(1).scatter_(1, number * (length + 1) + place.clamp(max=length), words)
+    same = (written[:, :-1, None] == F.pad(wordings, (0, 1))).all(dim=-1)  # (B, slots, W)
+    bags = wordings.new_zeros(len(tokens), slots + 1, vocab_size + 1, dtype=torch.float32)
+    bags.flatten(1).scatter_(1, number * (vocab_size + 1) + words, 1.0)
+    known = torch.zeros_like(bags[0, :1]).expand(len(wordings), -1).scatter(1, wordings, 1.0)  # (W, vocab_size + 1)
+    bags, known = bags[:, :-1, 1:], known[:, 1:]
+    common = bags @ known.T  # (B, slots, W)
+    share = common / (bags.sum(dim=-1, keepdim=True) + known.sum(dim=-1) - common).clamp(min=1)
+    return group[(share + same).argmax(dim=-1)], bags.any(dim=-1)
 
 
 def word_log_probs(logits: Tensor) -> Tensor:
