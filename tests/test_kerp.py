@@ -1,15 +1,21 @@
 """KERP-style reports: the unit is its equations, templates are retrieved and paraphrased, and "none" ends a report."""
 
+import json
 import math
+from contextlib import nullcontext
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.made import REPORTS as CLEANED
 from tests.test_systems import PERIOD, WORDS, build, material, studies
+from tests.test_what_the_model_reads import no_meteor
 from xpronet.data.reports import Vocabulary
 from xpronet.labels.conditions import CONDITIONS
+from xpronet.model import checkpoint
 from xpronet.model.sentences import IMPOSSIBLE, encoded, sentence_targets
 from xpronet.systems import kerp
 from xpronet.systems.kerp import GraphTransformer, KerpConfig, co_occurrence
@@ -233,6 +239,22 @@ def test_an_equal_wording_goes_before_the_same_words_in_another_order():
     tokens = torch.tensor([[0, 3, 2, 1, 2, 3, 1, 0]])
     targets, _ = sentence_targets(tokens, wordings, group, period=1, vocab_size=3, slots=2)
     assert targets.tolist() == [[1, 0]]
+
+
+def test_training_goes_on_with_the_templates_of_the_folder(made, monkeypatch):
+    """Its weights choose from these; another run's words have other ids, and its reports other templates."""
+    monkeypatch.setattr("stages.train.running_meteor", lambda: nullcontext(no_meteor()))
+    frozen = {"freeze_epochs": 1, "crops": 1}
+    made.run("train", system="kerp", train=frozen)
+    Path("data/model").rename("start")
+    groups = json.loads(Path("data/templates.json").read_text())
+    Path("data/templates.json").write_text(json.dumps([{"wordings": ["pulmonary edema ."]}, *groups]))
+    made.run("train", system="kerp", train={**frozen, "start": "start"}, reports={**CLEANED, "min_count": 2})
+    (before, old), (after, new) = (checkpoint.load(folder) for folder in ("start", "data/model"))
+    assert len(new.vocabulary) > len(old.vocabulary)
+    assert after.texts(new.vocabulary) == before.texts(old.vocabulary)
+    assert [len(group) for group in after.texts(new.vocabulary)] == [2, 1]
+    assert not torch.equal(after.templates, before.templates) and torch.equal(after.prior, before.prior)
 
 
 def test_without_templates_it_says_what_to_do():

@@ -104,6 +104,13 @@ class Templated(Sentences):
         self.wordings.copy_(wordings)
         self.group.copy_(group)
 
+    def texts(self, vocabulary: Vocabulary) -> list[list[str]]:
+        """The groups of wordings that it was furnished with, as far as its vocabulary knows their words."""
+        found = [[] for _ in range(self.config.templates)]
+        for ids, group in zip(self.wordings.tolist(), self.group.tolist(), strict=True):
+            found[group].append(vocabulary.decode(ids))
+        return found
+
 
 def begins_sentence(tokens: Tensor, period: int) -> Tensor:
     """(B, T) ids that are read -> bool, behind which of them a sentence begins, or the report ends."""

@@ -14,6 +14,7 @@ from xpronet.model.system import System
 logger = logging.getLogger(__name__)
 
 WORDS = ("word_embedding.weight", "head.weight", "head.bias")  # how the names of weights with a row per token end
+OWN = ("prototypes", "templates", "wordings")  # what a model that starts from another keeps as it was made
 
 
 def check_conditions(card: ModelCard, folder: str | Path) -> None:
@@ -26,7 +27,7 @@ def check_conditions(card: ModelCard, folder: str | Path) -> None:
 
 
 def take_over(model: System, vocabulary: Vocabulary, start: System, known: Vocabulary, *, where: str | Path) -> None:
-    """Give `model` the weights and buffers of `start`, in place; its prototypes stay its own.
+    """Give `model` the weights and buffers of `start`, in place; its prototypes and templates stay its own.
 
     The rows of embedding and output move by word, and those of words that `start` does not know stay as they are.
 
@@ -46,8 +47,7 @@ def take_over(model: System, vocabulary: Vocabulary, start: System, known: Vocab
         rows = own[name].clone()
         rows[into] = state[name][out_of]
         state[name] = rows
-    if "prototypes" in own:
-        state["prototypes"] = own["prototypes"]
+    state |= {name: own[name] for name in OWN if name in own}
     load_exactly(model, state, where=where)
     logger.info(
         "starts from %s: it knows %d of the %d words, the others start anew", where, len(shared), len(vocabulary)
