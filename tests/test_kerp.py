@@ -257,9 +257,13 @@ def test_training_goes_on_with_the_templates_of_the_folder(made, monkeypatch):
     assert not torch.equal(after.templates, before.templates) and torch.equal(after.prior, before.prior)
 
 
-def test_without_templates_it_says_what_to_do():
+def test_without_templates_it_says_what_to_do(made):
+    Path("data/templates.json").write_text("[]")
     with pytest.raises(ValueError, match="^templates 0: .*: lower templates.min_share$"):
-        KerpConfig(WORDS, templates=0, wordings=0, longest=0)
+        made.run("train", system="kerp")
+
+
+def test_sizes_that_cannot_be_are_one_line():
     for heads in (0, 3, "2"):
         with pytest.raises(ValueError, match=f"^heads {heads!r} must be "):
             KerpConfig(WORDS, heads=heads)

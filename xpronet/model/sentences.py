@@ -42,9 +42,9 @@ class SentenceConfig(RecurrentConfig):
 class TemplateConfig(SentenceConfig):
     """Every size of such a network that chooses from templates."""
 
-    templates: int = 1  # groups of wordings
-    wordings: int = 1  # of all groups
-    longest: int = 1  # words of a wording
+    templates: int = 28  # groups of wordings
+    wordings: int = 28  # of all groups
+    longest: int = 15  # words of a wording
 
     def __post_init__(self):
         super().__post_init__()
