@@ -34,7 +34,7 @@ from xpronet.training.scst import written
 PATCHES = (SIZE // 32) ** 2
 # What the rest may cost: an LSTM's step after step of small operations beside few products, a Transformer's less.
 MUST = {"xpronet": 3, "r2gencmn": 3, "ratchet": 3, "st": 4, "att2in": 4, "adaatt": 4, "topdown": 4}
-MUST |= {"coat": 4, "sentsat_kg": 4, "hrgr": 4, "cmas_rl": 4}
+MUST |= {"coat": 4, "sentsat_kg": 4, "hrgr": 4, "kerp": 3, "cmas_rl": 4}
 ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 
 

@@ -27,7 +27,7 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint, system
 from xpronet.model.losses import Objective
-from xpronet.model.sentences import encoded
+from xpronet.model.sentences import Templated, encoded
 from xpronet.model.writing import write_reports
 from xpronet.training.credit import Credit
 from xpronet.training.frozen import freeze
@@ -182,7 +182,7 @@ def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor
 
 
 def go_on(params: Params, material: system.Material) -> system.System:
-    """The model of `train.start`, for this run's words, with its prototypes or with this run's."""
+    """The model of `train.start`, for this run's words, with its templates, and its prototypes or this run's."""
     start, card = checkpoint.load(params.train.start)
     params.check_start({"system": system.name_of(start), "sizes": asdict(start.config)})
     if start.has_prototypes:
@@ -195,6 +195,8 @@ def go_on(params: Params, material: system.Material) -> system.System:
                 f"train.start = {params.train.start!r}: its prototypes are {trained.shape[2]} wide, this run's own "
                 f"{material.prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
             )
+    if isinstance(start, Templated):
+        material = material._replace(templates=start.texts(card.vocabulary))
     model = build(params, material)
     take_over(model, material.vocabulary, start, card.vocabulary, where=params.train.start)
     return model

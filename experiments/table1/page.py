@@ -18,6 +18,7 @@ TITLES = {
     "sentsat_kg": "SentSAT+KG",
     "hrgr": "HRGR",
     "cmas_rl": "CMAS-IL",
+    "kerp": "KERP-style",
     "r2gencmn": "R2GenCMN",
     "xpronet": "XProNet",
 }
@@ -37,6 +38,7 @@ PAPER = {
         "sentsat_kg": (0.441, 0.147, 0.304, None),  # of which ROUGE_L repeats the paper's CIDEr
         "hrgr": (0.438, 0.151, 0.322, None),
         "coat": (0.455, 0.154, 0.369, None),
+        "kerp": (0.482, 0.162, 0.339, None),
         "r2gencmn": (0.474, 0.168, 0.370, 0.198),
         "xpronet": (0.525, 0.199, 0.411, 0.220),
     },

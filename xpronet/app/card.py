@@ -138,6 +138,7 @@ SYSTEMS = {
     "adaatt": "AdaAtt",
     "topdown": "TopDown",
     "ratchet": "RATCHET",
+    "kerp": "KERP-style",
 }
 PROTOTYPES = """as in XProNet (Wang, Bhalerao, He, ECCV 2022): cross-modal
 prototypes are queried by image patches and by words"""

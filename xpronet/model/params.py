@@ -9,7 +9,18 @@ from xpronet.encoders.params import Backbone
 
 # Modules of xpronet/systems.
 System = Literal[
-    "xpronet", "r2gencmn", "st", "att2in", "adaatt", "topdown", "ratchet", "coat", "sentsat_kg", "hrgr", "cmas_rl"
+    "xpronet",
+    "r2gencmn",
+    "st",
+    "att2in",
+    "adaatt",
+    "topdown",
+    "ratchet",
+    "coat",
+    "sentsat_kg",
+    "hrgr",
+    "kerp",
+    "cmas_rl",
 ]
 Formulation = Literal["official", "paper"]  # rows 1-4, 9 and 11: the published code, or the equations to the letter
 

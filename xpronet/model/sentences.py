@@ -38,6 +38,21 @@ class SentenceConfig(RecurrentConfig):
             raise ValueError(f"period {self.period} must be one of the {self.vocab_size} words")
 
 
+@dataclass(frozen=True)
+class TemplateConfig(SentenceConfig):
+    """Every size of such a network that chooses from templates."""
+
+    templates: int = 28  # groups of wordings
+    wordings: int = 28  # of all groups
+    longest: int = 15  # words of a wording
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.templates == 0:
+            raise ValueError("templates 0: no sentence is in enough train reports: lower templates.min_share")
+        check_sizes(self, "templates", "wordings", "longest")
+
+
 class Sentences(Recurrent):
     """A subclass says what begins a sentence (`sentence`) and what says a word of it (`word`).
 
@@ -72,38 +87,29 @@ class Sentences(Recurrent):
         return torch.cat([state.attention for state in states], dim=1)
 
 
-@dataclass(frozen=True)
-class TemplateConfig(SentenceConfig):
-    """And of the templates that the train split gives."""
-
-    templates: int = 1  # K, groups of sentences that say the same
-    wordings: int = 1  # W, sentences in them
-    longest: int = 1  # L, words of the longest, with its `.`
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.templates == 0:
-            raise ValueError("no sentence is in enough train reports to be a template: lower templates.min_share")
-        check_sizes(self, "templates", "wordings", "longest")
-
-
-class TemplateSentences(Sentences):
-    """Knows the templates of the train split, as ids that are padded with 0."""
+class Templated(Sentences):
+    """One that chooses from templates, whose words it holds: of each group the commonest wording is its template."""
 
     Config = TemplateConfig
 
     def __init__(self, config: TemplateConfig):
         super().__init__(config)
-        rows = {"templates": config.templates, "wordings": config.wordings}
-        for name, count in rows.items():
-            self.register_buffer(name, torch.zeros(count, config.longest, dtype=torch.int64))
-        self.register_buffer("group", torch.zeros(config.wordings, dtype=torch.int64))  # of each wording
+        sizes = {"templates": (config.templates, config.longest), "wordings": (config.wordings, config.longest)}
+        for name, shape in {**sizes, "group": (config.wordings,)}.items():
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))
 
     def furnish(self, material: Material) -> None:
         wordings, group = encoded(material.templates, material.vocabulary)
+        self.templates.copy_(wordings[torch.searchsorted(group, torch.arange(self.config.templates))])
         self.wordings.copy_(wordings)
         self.group.copy_(group)
-        self.templates.copy_(wordings[[group.tolist().index(number) for number in range(len(self.templates))]])
+
+    def texts(self, vocabulary: Vocabulary) -> list[list[str]]:
+        """The groups of wordings that it was furnished with, as far as its vocabulary knows their words."""
+        found = [[] for _ in range(self.config.templates)]
+        for ids, group in zip(self.wordings.tolist(), self.group.tolist(), strict=True):
+            found[group].append(vocabulary.decode(ids))
+        return found
 
     def targets(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Of reports (B, T): which template the sentence behind each of the T - 1 ids is a wording of, -1 where of
@@ -120,6 +126,42 @@ class TemplateSentences(Sentences):
 def begins_sentence(tokens: Tensor, period: int) -> Tensor:
     """(B, T) ids that are read -> bool, behind which of them a sentence begins, or the report ends."""
     return (tokens == END) | (tokens == period)
+
+
+def places(tokens: Tensor, period: int) -> tuple[Tensor, Tensor]:
+    """(B, T) ids that are read -> which sentence the word behind each is of, and which word of it, both from 0 up."""
+    begins, position = begins_sentence(tokens, period), torch.arange(tokens.shape[1], device=tokens.device)
+    return begins.cumsum(dim=1) - 1, position - torch.where(begins, position, 0).cummax(dim=1).values
+
+
+def sentence_targets(
+    tokens: Tensor, wordings: Tensor, group: Tensor, *, period: int, vocab_size: int, slots: int
+) -> tuple[Tensor, Tensor]:
+    """Which template each of the first sentences of reports is nearest to.
+
+    It is the group of a wording that the sentence equals; else of the wording with the greatest share of words in
+    common (Jaccard), the first of such.
+
+    Args:
+        tokens: (B, T) ids, 0 at the start.
+        wordings, group: as `encoded` has them.
+
+    Returns:
+        (B, slots) int64 groups, and (B, slots) bool, where there is such a sentence.
+    """
+    number, place = places(tokens[:, :-1], period)
+    words, length = tokens[:, 1:], wordings.shape[1]
+    number = torch.where(words == END, slots, number.clamp(max=slots))  # the row behind the last is thrown away
+    written = tokens.new_zeros(len(tokens), slots + 1, length + 1)  # what is longer than wordings fills the last column
+    written.flatten(1).scatter_(1, number * (length + 1) + place.clamp(max=length), words)
+    same = (written[:, :-1, None] == F.pad(wordings, (0, 1))).all(dim=-1)  # (B, slots, W)
+    bags = wordings.new_zeros(len(tokens), slots + 1, vocab_size + 1, dtype=torch.float32)
+    bags.flatten(1).scatter_(1, number * (vocab_size + 1) + words, 1.0)
+    known = torch.zeros_like(bags[0, :1]).expand(len(wordings), -1).scatter(1, wordings, 1.0)  # (W, vocab_size + 1)
+    bags, known = bags[:, :-1, 1:], known[:, 1:]
+    common = bags @ known.T  # (B, slots, W)
+    share = common / (bags.sum(dim=-1, keepdim=True) + known.sum(dim=-1) - common).clamp(min=1)
+    return group[(share + same).argmax(dim=-1)], bags.any(dim=-1)
 
 
 def word_log_probs(logits: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from xpronet.model.recurrent import AdditiveAttention, Cell, Context
 from xpronet.model.sentences import (
     IMPOSSIBLE,
     TemplateConfig,
-    TemplateSentences,
+    Templated,
     begins_sentence,
     word_log_probs,
 )
@@ -46,7 +46,7 @@ class State(NamedTuple):
     word_c: Tensor
 
 
-class HRGR(TemplateSentences):
+class HRGR(Templated):
     def __init__(self, config: TemplateConfig):
         super().__init__(config)
         width, channels = config.width, WIDTH[config.backbone]

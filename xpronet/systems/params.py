@@ -62,6 +62,25 @@ class CoatSizes(RecurrentSizes):
     """Of the 14 observations are read as tags, the likeliest."""
 
 
+class KerpSizes(Strict):
+    width: Count
+    """Of nodes, sentence slots and words."""
+    d_ff: Count
+    """Inside its feed-forward layers."""
+    heads: Count
+    """Attention heads."""
+    slots: Count
+    """Sentences of a report, at most."""
+    dropout: Share
+    """Of embeddings and residual branches."""
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        return self
+
+
 class SystemsParams(Strict):
     """Group `systems`: the sizes of each system of Table 1 (docs/systems.md); those of group `model` are common."""
 
@@ -78,4 +97,5 @@ class SystemsParams(Strict):
     coat: CoatSizes
     sentsat_kg: RecurrentSizes
     hrgr: RecurrentSizes
+    kerp: KerpSizes
     cmas_rl: RecurrentSizes

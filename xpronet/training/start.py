@@ -13,9 +13,9 @@ from xpronet.model.system import System
 
 logger = logging.getLogger(__name__)
 
-IDS = ("templates", "wordings")  # buffers of token ids
 # How the names of weights and buffers with a row per token end.
 WORDS = ("word_embedding.weight", "head.weight", "head.bias", "normal_words")
+OWN = ("prototypes", "templates", "wordings")  # what a model that starts from another keeps as it was made
 
 
 def check_conditions(card: ModelCard, folder: str | Path) -> None:
@@ -28,7 +28,7 @@ def check_conditions(card: ModelCard, folder: str | Path) -> None:
 
 
 def take_over(model: System, vocabulary: Vocabulary, start: System, known: Vocabulary, *, where: str | Path) -> None:
-    """Give `model` the weights and buffers of `start`, in place; its prototypes stay its own.
+    """Give `model` the weights and buffers of `start`, in place; its prototypes and templates stay its own.
 
     The rows of embedding and output move by word, and those of words that `start` does not know stay as they are.
 
@@ -48,11 +48,7 @@ def take_over(model: System, vocabulary: Vocabulary, start: System, known: Vocab
         rows = own[name].clone()
         rows[into] = state[name][out_of]
         state[name] = rows
-    table = torch.tensor([END, *(vocabulary.encode(token)[1] for token in known.tokens)])
-    for name in (name for name in IDS if name in own and name in state):
-        state[name] = table[state[name]]
-    if "prototypes" in own:
-        state["prototypes"] = own["prototypes"]
+    state |= {name: own[name] for name in OWN if name in own}
     load_exactly(model, state, where=where)
     logger.info(
         "starts from %s: it knows %d of the %d words, the others start anew", where, len(shared), len(vocabulary)
