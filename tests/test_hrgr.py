@@ -12,6 +12,7 @@ from tests.test_coat import sentences_of
 from tests.test_systems import WORDS, build, lstm, material, scores, studies
 from tests.test_what_the_model_reads import no_meteor
 from xpronet.data.reports import Vocabulary
+from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.sentences import TemplateConfig, encoded
 from xpronet.training.start import take_over
@@ -151,6 +152,25 @@ def test_templates_move_by_word_to_another_vocabulary():
 def test_no_template_is_one_line():
     with pytest.raises(ValueError, match="^no sentence is in enough train reports .*: lower templates.min_share$"):
         TemplateConfig(9, templates=0, wordings=0, longest=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("templates", WORDS + 1, f"templates must hold ids of words, from 0 to {WORDS}"),
+        ("wordings", -1, f"wordings must hold ids of words, from 0 to {WORDS}"),
+        ("group", 2, "group must name each of the 2 templates, and no other"),
+        ("group", 1, "group must name each of the 2 templates, and no other"),
+    ],
+)
+def test_a_folder_whose_templates_are_of_no_words_is_one_line(tmp_path, name, value, rule):
+    """It is a stranger's, perhaps: an id beyond the words would stop the search, or the training that starts there."""
+    model = build("hrgr")
+    getattr(model, name)[:] = value
+    card = checkpoint.ModelCard(material().vocabulary, CONDITIONS, "iu_xray", crop=64, beam_size=3, max_length=5)
+    checkpoint.save(tmp_path / "m", model, card)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/m: {rule}$"):
+        checkpoint.load(tmp_path / "m")
 
 
 def test_the_folder_has_the_templates_of_the_stage(made, monkeypatch):
