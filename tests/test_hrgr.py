@@ -1,5 +1,6 @@
 """HRGR once more, from its equations: one study, one report, one sentence after another; and its templates."""
 
+import itertools
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.test_coat import sentences_of
 from tests.test_systems import WORDS, build, lstm, material, scores, studies
 from tests.test_what_the_model_reads import no_meteor
 from xpronet.data.reports import Vocabulary
+from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.sentences import TemplateConfig, encoded
 from xpronet.training.start import take_over
@@ -68,6 +70,39 @@ def test_a_sentence_is_a_template_or_written_and_the_report_as_likely_as_both_to
 
 
 @torch.no_grad()
+def test_a_template_that_has_said_another_word_is_out_however_unlikely_free_words_are():
+    model = build("hrgr").eval()
+    model.head.bias[5] = -50
+    images, _, labels, views = studies()
+    report = (3, 5, 1, 3, 2, 3, 1)
+    tokens = torch.tensor([[0, *report, 0]])
+    log_probs = model(images[:1], tokens, labels[:1], views=views[:1]).log_probs[0]
+    found = log_probs.gather(-1, tokens[0, 1:, None]).sum().item()
+    total, _ = by_hand(model, images[0].flatten(0, 1), report)
+    assert found == pytest.approx(total.item(), abs=1e-4) and found < -50
+
+
+@torch.no_grad()
+def test_the_probabilities_of_all_reports_are_one():
+    """Of those that end in four words, and of those that do not."""
+    words, length = 3, 4
+    model = build("hrgr", words=words).eval()
+    images, _, labels, views = studies()
+    every = range(1, words + 1)
+    reports = [(*ids, 0) for n in range(1, length) for ids in itertools.product(every, repeat=n)]
+    reports += list(itertools.product(every, repeat=length))
+    tokens = torch.zeros(len(reports), length + 1, dtype=torch.int64)
+    for row, report in enumerate(reports):
+        tokens[row, 1 : 1 + len(report)] = torch.tensor(report)
+    same = (each[:1].expand(len(reports), *each.shape[1:]) for each in (images, labels, views))
+    images, labels, views = same
+    log_probs = model(images, tokens, labels, views=views).log_probs.double()
+    own = log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    sums = [own[row, : len(report)].sum() for row, report in enumerate(reports)]
+    assert torch.stack(sums).exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@torch.no_grad()
 def test_a_certain_template_is_said_word_by_word_and_stop_ends_the_report():
     model = build("hrgr").eval()
     images, _, labels, views = studies()
@@ -82,8 +117,10 @@ def test_a_certain_template_is_said_word_by_word_and_stop_ends_the_report():
             assert written == ([*ids] * 9)[:9]
 
 
-def test_gradients_are_numbers_where_an_action_is_certain():
-    model = build("hrgr").train()
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_numbers_where_an_action_is_certain(training):
+    """Also as rewards are learnt from, in evaluation mode."""
+    model = build("hrgr").train(training)
     images, tokens, labels, views = studies()
     tokens[:, 1:4] = torch.tensor(TEMPLATES[1])
     with torch.no_grad():
@@ -115,6 +152,25 @@ def test_templates_move_by_word_to_another_vocabulary():
 def test_no_template_is_one_line():
     with pytest.raises(ValueError, match="^no sentence is in enough train reports .*: lower templates.min_share$"):
         TemplateConfig(9, templates=0, wordings=0, longest=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("templates", WORDS + 1, f"templates must hold ids of words, from 0 to {WORDS}"),
+        ("wordings", -1, f"wordings must hold ids of words, from 0 to {WORDS}"),
+        ("group", 2, "group must name each of the 2 templates, and no other"),
+        ("group", 1, "group must name each of the 2 templates, and no other"),
+    ],
+)
+def test_a_folder_whose_templates_are_of_no_words_is_one_line(tmp_path, name, value, rule):
+    """It is a stranger's, perhaps: an id beyond the words would stop the search, or the training that starts there."""
+    model = build("hrgr")
+    getattr(model, name)[:] = value
+    card = checkpoint.ModelCard(material().vocabulary, CONDITIONS, "iu_xray", crop=64, beam_size=3, max_length=5)
+    checkpoint.save(tmp_path / "m", model, card)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/m: {rule}$"):
+        checkpoint.load(tmp_path / "m")
 
 
 def test_the_folder_has_the_templates_of_the_stage(made, monkeypatch):

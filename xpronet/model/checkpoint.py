@@ -69,7 +69,7 @@ def load(folder: str | Path) -> tuple[System, ModelCard]:
     """The model, in evaluation mode, and its card.
 
     Raises:
-        ValueError: the folder is not a model folder, or weights and sizes disagree.
+        ValueError: the folder is not a model folder, weights and sizes disagree, or its templates are of no words.
     """
     folder = Path(folder)
     content = read_json(folder / "model.json")
@@ -94,7 +94,21 @@ def load(folder: str | Path) -> tuple[System, ModelCard]:
     again = "`dvc repro train` or `xpronet import-official` makes the folder again"
     state = read_weights(folder / "weights.safetensors", again=again)
     load_exactly(model, state, where=folder)
+    raise_all(folder, odd_templates(model))
     return model.eval(), card
+
+
+def odd_templates(model: System) -> list[str]:
+    """What is wrong with the ids that a system of templates holds, a line each; none of a system without."""
+    held, words = dict(model.named_buffers()), model.config.vocab_size
+    problems = [
+        f"{name} must hold ids of words, from 0 to {words}"
+        for name in ("templates", "wordings")
+        if name in held and not ((held[name] >= 0) & (held[name] <= words)).all()
+    ]
+    if "group" in held and held["group"].unique().tolist() != list(range(model.config.templates)):
+        problems.append(f"group must name each of the {model.config.templates} templates, and no other")
+    return problems
 
 
 # Where a published key starts, and where ours does.

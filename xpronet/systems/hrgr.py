@@ -30,6 +30,7 @@ from xpronet.model.sentences import (
     word_log_probs,
 )
 
+NEVER = -1e4  # of a template that has said another word: free words are never so unlikely, and it has a gradient
 TINY = torch.finfo(torch.float32).tiny  # in place of 0, whose logarithm has no gradient
 
 
@@ -115,7 +116,7 @@ class HRGR(Templated):
 
     def _says(self, tokens: Tensor, place: Tensor) -> Tensor:
         """(B, n) words and their places -> (B, n, K) log-probability that each template has them there."""
-        return torch.where(self._next(place) == tokens[..., None], 0.0, IMPOSSIBLE)
+        return torch.where(self._next(place) == tokens[..., None], 0.0, NEVER)
 
     def _mixed(self, actions: Tensor, free: Tensor, place: Tensor) -> Tensor:
         """log p of the next word of a sentence, (B, n, vocab_size + 1); a template behind its end says free words."""
