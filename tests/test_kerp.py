@@ -76,7 +76,7 @@ def by_hand(m, patches, ids, chosen=None):
             )
             for each in (words, ids[first:last])
         )
-        sources = torch.cat([findings, template])
+        sources = torch.cat([findings, template + slots[slot]])
         past = torch.full((len(own), len(own)), -torch.inf).triu(1)
         hidden, _ = unit(m.to_words, own, sources, torch.zeros(len(own), len(sources)), past)
         for place, h in enumerate(hidden):

@@ -37,6 +37,7 @@ RECURRENT = ("st", "att2in", "adaatt", "topdown")
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
 WIDTH, PATCHES, CHANNELS, WORDS = 16, 4, 512, 7
 PERIOD = 1  # the word that ends a sentence, as each report does
+TEMPLATES = {"templates": 2, "wordings": 3, "longest": 4}  # of `material`
 SIZES = {
     "xpronet": {"d_model": WIDTH, "d_ff": 24, "heads": 2, "layers": 2, "n_prototypes": 3, "d_prototype": 8, "gamma": 3},
     "r2gencmn": {"d_model": WIDTH, "d_ff": 24, "heads": 2, "layers": 2, "memory": 12, "top": 3},
@@ -45,17 +46,8 @@ SIZES = {
     "coat": {"width": WIDTH, "attention": 12, "tags": 3, "period": PERIOD},
     "cmas_rl": {"width": WIDTH, "attention": 12, "period": PERIOD},
     "sentsat_kg": {"width": 64, "attention": 12, "period": PERIOD},
-    "hrgr": {"width": WIDTH, "attention": 12, "period": PERIOD, "templates": 2, "wordings": 3, "longest": 4},
-    "kerp": {
-        "width": WIDTH,
-        "d_ff": 24,
-        "heads": 2,
-        "slots": 4,
-        "period": PERIOD,
-        "templates": 2,
-        "wordings": 3,
-        "longest": 4,
-    },
+    "hrgr": {"width": 64, "attention": 12, "period": PERIOD, **TEMPLATES},
+    "kerp": {"width": WIDTH, "d_ff": 24, "heads": 2, "slots": 4, "period": PERIOD, **TEMPLATES},
 }
 
 
@@ -206,14 +198,14 @@ def test_eight_studies_are_learnt_by_heart(name):
     model = build(name, words=9, dropout=0.0).train()
     images, tokens, labels, views = studies(8, words=9)
     learnt = [each for key, each in model.named_parameters() if not key.startswith("visual.")]
-    adam = torch.optim.Adam(learnt, lr=1e-2 if name == "hrgr" else 4e-3)
+    adam = torch.optim.Adam(learnt, lr=4e-3)
     for _ in range(900):
         adam.zero_grad()
         losses = training_losses(model(images, tokens, labels, views=views), tokens, labels, objective=OBJECTIVE)
-        loss = losses.cross_entropy + losses.auxiliary
+        loss = losses.cross_entropy + (losses.auxiliary if name == "kerp" else 0)  # it learns to retrieve by that
         loss.backward()
         adam.step()
-        if loss < 0.02:
+        if losses.cross_entropy < 0.01 and loss < 0.02:
             break
     model.eval()
     written = model.generate(images, labels, views=views, beam_size=3, max_length=8).tokens

@@ -7,7 +7,7 @@ One unit does all of it, the Graph Transformer, from sources S to targets T, wit
     encode:      U = GTR(patches, 13 findings);   u_k = sigmoid(w_k . U_k + b_k)
                  Z = GTR(U, 14 observations; P);  z_k = sigmoid(w . Z_k + b)
     retrieve:    Q = GTR(U, slots);               softmax(W Q_s + b) over K templates and "none"
-    paraphrase:  Y_s = GTR([U; words of template t_s], words of sentence s), causal;   p = softmax(W Y + b)
+    paraphrase:  Y_s = GTR([U; words of template t_s + Q_s], words of sentence s), causal;   p = softmax(W Y + b)
 
 Sentence s of a report fills slot s, "none" ends the report, and t_s is the likeliest template; in training it is the
 one nearest to the reference's sentence s. Beside the words' cross-entropy are learnt: the binary ones of u and z, and
@@ -97,6 +97,7 @@ class Made(NamedTuple):
 
     findings: Tensor  # (B, 13, d), U
     nodes: tuple[Tensor, Tensor]  # logits of u (B, 13) and of z (B, 14)
+    slots: Tensor  # (B, N, d), Q
     shelf: Tensor  # (B, N, K + 1) logits of templates and, last, of "none"
     stop: Tensor  # (B, N + 1) log-odds that a sentence is none; beyond the last slot that is as good as certain
     looked: Tensor  # (B, N, S), where slots looked: at findings, and these at patches
@@ -137,16 +138,19 @@ class Kerp(Templated):
         findings = self.to_findings(regions, there)
         observations = self.to_observations(findings, self.prior.log().T.to(findings.dtype))
         evident = (findings * self.finding.weight).sum(dim=-1) + self.finding.bias
-        shelf = exact(self.template(self.to_slots(findings)))
+        slots = self.to_slots(findings)
+        shelf = exact(self.template(slots))
         stop = F.pad(shelf[..., -1] - shelf[..., :-1].logsumexp(dim=-1), (0, 1), value=-IMPOSSIBLE)
         looked = self.to_slots.looks(findings, there.new_ones(1)) @ self.to_findings.looks(regions, there)
-        made = Made(findings, (exact(evident), exact(self.observation(observations)[..., 0])), shelf, stop, looked)
+        nodes = exact(evident), exact(self.observation(observations)[..., 0])
+        made = Made(findings, nodes, slots, shelf, stop, looked)
         return context._replace(made=made if self.training else self.open(made, shelf[..., :-1].argmax(dim=-1)))
 
     def open(self, made: Made, chosen: Tensor) -> Made:
-        """With the words of the templates (B, N)."""
+        """With the words of the templates (B, N), each with the state of its slot: two may hold the same template."""
         ids = self.templates[chosen]  # (B, N, L)
-        words = self.embed(ids, torch.arange(ids.shape[-1], device=ids.device)).flatten(1, 2)
+        words = self.embed(ids, torch.arange(ids.shape[-1], device=ids.device)) + made.slots[:, :, None]
+        words = words.flatten(1, 2)
         keys, values = self.to_words.source.project(torch.cat([made.findings, words], dim=1))
         return made._replace(keys=keys, values=values, words=ids != 0)
 
