@@ -74,7 +74,8 @@ def test_what_is_not_known_is_not_said():
 @pytest.mark.parametrize("name", get_args(System))
 def test_another_system_s_card_has_nothing_of_prototypes(name):
     text = written(system=name, prototypes=False)
-    assert "It reads none" in text and "Under predicted labels" not in text and "BLEU_4 without labels" not in text
+    assert "It reads none for a new image." in text  # in training some learn to say them
+    assert "Under predicted labels" not in text and "BLEU_4 without labels" not in text
     if name != "xpronet":
         assert "prototype" not in text and "as in XProNet" not in text and "# XProNet" not in text
         assert ModelCard(text).data.model_name == f"{SYSTEMS[name]}, phantom"

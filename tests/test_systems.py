@@ -44,7 +44,7 @@ SIZES = {
     "ratchet": {"d_model": WIDTH, "d_ff": 24, "heads": 2, "layers": 2},
     **{name: {"width": WIDTH, "attention": 12} for name in RECURRENT},
     "coat": {"width": WIDTH, "attention": 12, "tags": 3, "period": PERIOD},
-    "cmas_rl": {"width": WIDTH, "attention": 12, "period": PERIOD},
+    "cmas_rl": {"width": 64, "attention": 12, "period": PERIOD},
     "sentsat_kg": {"width": 64, "attention": 12, "period": PERIOD},
     "hrgr": {"width": 64, "attention": 12, "period": PERIOD, **TEMPLATES},
     "kerp": {"width": WIDTH, "d_ff": 24, "heads": 2, "slots": 4, "period": PERIOD, **TEMPLATES},

@@ -138,14 +138,18 @@ SYSTEMS = {
     "adaatt": "AdaAtt",
     "topdown": "TopDown",
     "ratchet": "RATCHET",
+    "coat": "CoAT",
+    "sentsat_kg": "SentSAT+KG",
+    "hrgr": "HRGR",
     "kerp": "KERP-style",
+    "cmas_rl": "CMAS",
 }
 PROTOTYPES = """as in XProNet (Wang, Bhalerao, He, ECCV 2022): cross-modal
 prototypes are queried by image patches and by words"""
 LABELS = """Labels of the 14 CheXpert observations choose the prototypes that a study may query. {training}
 For a new image the classifier in `classifier/` predicts them from the pixels; its thresholds are chosen on
 validation."""
-UNREAD = "It reads none, in training or for a new image. The classifier in `classifier/` is another model beside it."
+UNREAD = "It reads none for a new image. The classifier in `classifier/` is another model beside it."
 UNDER = """
 BLEU_4 without labels is {none:.3f}; under labels from the very reports under test it is {reference:.3f}."""
 MISSES = "What the classifier misses the report mostly misses too, and it may name findings"
