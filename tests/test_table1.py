@@ -94,13 +94,26 @@ def test_the_study_is_drawn_again_without_any_run(result, tmp_path, monkeypatch)
     assert page.with_suffix(".png").stat().st_size > 10_000 < page.with_suffix(".svg").stat().st_size
 
 
-def test_the_table_in_docs_is_of_the_numbers_in_docs(tmp_path, monkeypatch):
+def test_a_table_of_some_systems_has_xpronet(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "run_all", lambda runs: asked.append([run.name for run in runs]))
+    monkeypatch.setattr(command, "analyse", lambda *given: (_ for _ in ()).throw(ValueError("enough")))
+    with pytest.raises(SystemExit, match="^enough$"):
+        command.main(seeds="1,2", systems="xpronet,st", page=tmp_path / "p.md")
+    assert asked == [["xpronet-1", "st-1", "xpronet-2", "st-2"]]
+    for systems in ("st,att2in", "xpronet,lstm"):
+        with pytest.raises(SystemExit, match=f"^--systems {systems}: xpronet and others of xpronet, r2gencmn, st"):
+            command.main(systems=systems, page=tmp_path / "p.md")
+
+
+@pytest.mark.parametrize("page", ["table1", "table1_seeds"])
+def test_the_table_in_docs_is_of_the_numbers_in_docs(tmp_path, monkeypatch, page):
     monkeypatch.setattr(command, "draw", lambda *values: None)
-    for name in ("table1.md", "table1.json"):
+    for name in (f"{page}.md", f"{page}.json"):
         (tmp_path / name).write_bytes((ROOT / "docs" / name).read_bytes())
-    command.main(page=tmp_path / "table1.md", redraw=True)
-    assert (tmp_path / "table1.md").read_text() == (ROOT / "docs/table1.md").read_text()
-    systems = json.loads((ROOT / "docs/table1.json").read_text())["systems"]
+    command.main(page=tmp_path / f"{page}.md", redraw=True)
+    assert (tmp_path / f"{page}.md").read_text() == (ROOT / f"docs/{page}.md").read_text()
+    systems = json.loads((ROOT / f"docs/{page}.json").read_text())["systems"]
     assert {"xpronet", "r2gencmn"} <= set(systems) and all(
         {"scores", "intervals"} <= set(it) for it in systems.values()
     )

@@ -3,19 +3,21 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from experiments.markdown import put_between
 from experiments.runs import run_all
-from experiments.table1.analysis import analyse, plan
+from experiments.table1.analysis import REFERENCE, analyse, plan
 from experiments.table1.page import draw, tables
 from xpronet.common.files import read_json, write_json
+from xpronet.model.params import System
 
 
 def main(
     seeds: Annotated[str, typer.Option(help="Of training.")] = "1,2",
+    systems: Annotated[str, typer.Option(help="Which, xpronet among them; empty: all.")] = "",
     page: Annotated[Path, typer.Option(help="Markdown page to write the table into.")] = Path("docs/table1.md"),
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
     redraw: Annotated[
@@ -28,8 +30,11 @@ def main(
             wanted = [int(seed) for seed in seeds.split(",") if seed.strip()]
             if not wanted:
                 raise ValueError(f"--seeds {seeds!r} names no seed")
-            run_all(plan(wanted))
-            write_json(page.with_suffix(".json"), analyse(wanted, params))
+            names = systems.split(",") if systems else list(get_args(System))
+            if REFERENCE not in names or not {*names} <= {*get_args(System)}:
+                raise ValueError(f"--systems {systems}: {REFERENCE} and others of {', '.join(get_args(System))}")
+            run_all(plan(wanted, names))
+            write_json(page.with_suffix(".json"), analyse(wanted, params, names))
         result: dict[str, Any] = read_json(page.with_suffix(".json"))
         put_between(page, tables(result))
         draw(page.with_suffix(""), result)

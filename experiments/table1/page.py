@@ -13,14 +13,19 @@ TITLES = {
     "att2in": "ATT2IN",
     "adaatt": "ADAATT",
     "topdown": "TopDown",
-    "ratchet": "RATCHET",
-    "coat": "CoAT",
     "sentsat_kg": "SentSAT+KG",
     "hrgr": "HRGR",
+    "coat": "CoAT",
     "cmas_rl": "CMAS-IL",
     "kerp": "KERP-style",
+    "ratchet": "RATCHET",
     "r2gencmn": "R2GenCMN",
     "xpronet": "XProNet",
+}
+NOTES = {
+    "sentsat_kg": "SentSAT+KG's ROUGE_L is the paper's CIDEr once more, as it stands there.",
+    "kerp": "KERP-style is not KERP: of that paper the method could not be read (docs/systems.md).",
+    "cmas_rl": "CMAS-IL had cross-entropy alone; the paper's row is CMAS-RL, after a phase of rewards. So is HRGR's.",
 }
 FLOORS = {
     "constant": "constant report",
@@ -93,6 +98,7 @@ def tables(result: Mapping[str, Any]) -> str:
     for name in systems:
         cells = [PAPER[dataset].get(name, (None,) * len(PUBLISHED)) for dataset in PAPER]
         lines.append(table_row(TITLES[name], ["–" if v is None else f"{v:.3f}" for values in cells for v in values]))
+    lines += ["", *(f"- {NOTES[name]}" for name in systems if name in NOTES)]
     beaten = [TITLES[name] for name, found in systems.items() if not above_floors(found, result["floors"])]
     told = (
         f"Not above every floor by BLEU_4 and micro F1: {', '.join(beaten)}."
