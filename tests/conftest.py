@@ -47,6 +47,17 @@ def jar():
         yield running
 
 
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is marked `apart` runs in a pytest of its own, for the reason that `forking` gives."""
+    if pyfuncitem.get_closest_marker("apart") is None or "XPRONET_APART" in os.environ:
+        return None
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    environment = os.environ | {"XPRONET_APART": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return True
+
+
 def forking(code: str) -> str:
     """Run Python that forks and then trains, apart from other tests, and return what it says.
 

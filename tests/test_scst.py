@@ -146,12 +146,17 @@ def test_the_gradient_is_the_score_function_s(name):
     assert not model.training
 
 
-@pytest.mark.parametrize(
-    ("name", "by", "count"),
-    [("att2in", "report", 1), ("xpronet", "report", 1), ("xpronet", "word", 1), ("hrgr", "sentence", 3)],
-)
-def test_processes_take_the_step_of_one(name, by, count):
+STEPS = (("att2in", "report", 1), ("xpronet", "report", 1), ("xpronet", "word", 1), ("hrgr", "sentence", 3))
+
+
+@pytest.mark.apart
+def test_processes_take_the_step_of_one():
     """The last batch may have fewer studies than there are processes: losses and gradient are those of one process."""
+    for name, by, count in STEPS:
+        take_the_step_of_one(name, by, count)
+
+
+def take_the_step_of_one(name: str, by: str, count: int) -> None:
     words = Vocabulary(["<unk>", "a", "b", "c", "d", "e", "f"])
     jar = SimpleNamespace(score=lambda own, texts: (0.0, np.array([len(text) / 10 for text in texts or 1 / 0])))
     reward = Reward([[4 + study, 2, 1, 0] for study in range(count)], words, cider=1.0, meteor=0.5, jar=jar)
@@ -237,6 +242,7 @@ def test_a_second_phase_goes_on_from_a_trained_folder(made, monkeypatch, name):
     made.run("curves")
 
 
+@pytest.mark.apart
 def test_every_process_starts_java_only_where_its_samples_earn_meteor(made, monkeypatch):
     """It takes a gigabyte in each."""
 

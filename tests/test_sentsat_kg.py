@@ -170,6 +170,7 @@ def test_parts_of_a_batch_move_running_statistics_as_one_batch():
     assert not torch.allclose(whole["layers.0.norms.0.running_mean"], model.layers[0].norms[0].running_mean)
 
 
+@pytest.mark.apart
 def test_two_processes_take_the_step_of_one():
     """Batch norm is over the nodes of all studies; and PyTorch's has the gradient of the one that is written out."""
     batch, model = batch_of([0, 1, 2]), build("sentsat_kg")
