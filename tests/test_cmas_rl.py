@@ -19,9 +19,9 @@ def network():
 
 
 def by_hand(m, patches, tokens):
-    """log p(report), and the mean cross-entropy of who writes."""
+    """log p(report), and the mean cross-entropies of who writes and of the right writer's words."""
     zero = torch.zeros(m.config.width)
-    h, c, local, total, choices = zero, zero, zero, 0.0, []
+    h, c, local, total, choices, words = zero, zero, zero, 0.0, [], []
     written = sentences_of(tokens)
     for number, sentence in enumerate([*written, None]):
         alpha = torch.softmax(
@@ -47,8 +47,10 @@ def by_hand(m, patches, tokens):
         joint = plan * torch.stack(both)
         total = total + torch.log(joint.sum())
         local = (joint / joint.sum()) @ torch.stack(hidden)
-        choices.append(-torch.log(plan[0 if NORMAL_ID in sentence else 1]))
-    return total, torch.stack(choices).mean()
+        kind = 0 if NORMAL_ID in sentence else 1
+        choices.append(-torch.log(plan[kind]))
+        words.append(-torch.log(both[kind]))
+    return total, torch.stack(choices).mean() + torch.stack(words).sum() / len(tokens)
 
 
 @torch.no_grad()

@@ -5,9 +5,10 @@
     a writer: ls_{i,t} = LSTM_A([c_i; gs_i; W_e y_{t-1}], ls_{i,t-1});   p_A(y_t) = softmax(W_A ls_{i,t})
 
 Who writes is not drawn, but summed over: the state knows how likely each writer is behind the words so far, and
-ls_{i-1} is the mean of both writers' last states by that. The imitation loss has the cross-entropy of idx_i beside,
-whose target is the kind of the own sentence (`xpronet/data/sentence_kinds.py`). Cooperation by rewards is the second
-phase (docs/systems.md); without it this is the paper's CMAS-IL. Its sizes are not known here: 512 throughout.
+ls_{i-1} is the mean of both writers' last states by that. Imitation has two cross-entropies beside, by the kind of each
+own sentence (`xpronet/data/sentence_kinds.py`): of idx_i, and of its words by the writer of that kind, without which
+writers share sentences out by wording and what is planned decides little. Cooperation by rewards is the second phase
+(docs/systems.md); without it this is the paper's CMAS-IL. Its sizes are not known here: 512 throughout.
 """
 
 from collections.abc import Sequence
@@ -92,11 +93,15 @@ class CMAS(Sentences):
         return torch.logsumexp(writers[..., None] + said, dim=2), state
 
     def auxiliary(self, context: Context, tokens: Tensor, labels: Tensor, states: Sequence[State]) -> Tensor:
-        """Mean over a report's sentences of the cross-entropy of who writes."""
-        plans = torch.cat([state.plan for state in states], dim=1)  # (B, T - 1, 2)
+        """Mean over a report's sentences of the cross-entropy of who writes, and over its words of the right one's."""
         kinds, there = self.kinds(tokens)
-        nats = F.nll_loss(plans.transpose(1, 2), kinds, reduction="none") * there
-        return nats.sum(dim=1) / there.sum(dim=1).clamp(min=1)
+        plans = torch.cat([state.plan for state in states], dim=1)  # (B, T - 1, 2)
+        choices = F.nll_loss(plans.transpose(1, 2), kinds, reduction="none") * there
+        said = torch.cat([state.said for state in states], dim=1)  # (B, T - 1, 2, V + 1)
+        right = said.take_along_dim(kinds[..., None, None], dim=2).squeeze(2)
+        words = F.nll_loss(right.transpose(1, 2), tokens[:, 1:], reduction="none", ignore_index=END)
+        counts = there.sum(dim=1), (tokens[:, 1:] != END).sum(dim=1)
+        return sum(nats.sum(dim=1) / n.clamp(min=1) for nats, n in zip((choices, words), counts, strict=True))
 
     def kinds(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Of reports (B, T): the kind of the sentence behind each of the T - 1 ids, and whether one begins there."""
