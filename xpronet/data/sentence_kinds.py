@@ -6,9 +6,7 @@ from torch import Tensor
 from xpronet.data.reports import Vocabulary
 
 # A sentence with one of them is normal, another is abnormal. The paper's are the first four, as far as is known here.
-NORMAL = frozenset(
-    ("no", "normal", "clear", "stable", "unremarkable", "without", "not", "intact", "negative", "free", "unchanged")
-)
+NORMAL = frozenset(("no", "normal", "clear", "stable", "unremarkable", "without", "not", "intact", "negative", "free"))
 
 
 def normal_words(vocabulary: Vocabulary) -> Tensor:
