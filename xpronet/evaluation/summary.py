@@ -10,6 +10,7 @@ from xpronet.evaluation.diversity import diversity
 from xpronet.evaluation.extras import Scorer
 from xpronet.evaluation.lexical import METRICS
 from xpronet.evaluation.meteor import Meteor
+from xpronet.evaluation.places import places
 from xpronet.labels import agreement
 
 COMPARED = (*METRICS, "micro_F1_14", "macro_F1_14", "cross_entropy", "distinct_reports")
@@ -49,12 +50,16 @@ def summarise(
         source: {
             **statistics.of_all(tables[source]),
             **agreement.precision_recall(tables[source].hits),
+            **places(references, hypotheses),
             **diversity(references, hypotheses, seed=statistics.SEED),
             "intervals": statistics.intervals(tables[source], seed=statistics.SEED),
         }
         for source, hypotheses in written.items()
     }
-    scores["floors"] = {name: statistics.of_all(table(hypotheses)) for name, hypotheses in floors.items()}
+    scores["floors"] = {
+        name: {**statistics.of_all(table(hypotheses)), **places(references, hypotheses)}
+        for name, hypotheses in floors.items()
+    }
     of_truth = agreement.f1s(agreement.hits(truth[1], own_labels).sum(axis=0, keepdims=True))
     scores["ceiling"] = {"against": truth[0], **{name: float(value[0]) for name, value in of_truth.items()}}
     scores["leak_delta"] = {
