@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -14,7 +14,18 @@ from stages.check import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("phantom", "iu_xray", "mimic_cxr")
-SCORES = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
+SCORES = (
+    "BLEU_1",
+    "BLEU_2",
+    "BLEU_3",
+    "BLEU_4",
+    "METEOR",
+    "ROUGE_L",
+    "CIDEr",
+    "micro_F1_14",
+    "macro_F1_14",
+    "same_side",
+)
 LABELS = {"predicted": "predicted labels", "reference": "reference labels", "none": "no labels"}
 SYSTEM = re.compile(r"^systems\.\w+\..*")  # a key of one system
 FLOORS = {
@@ -169,14 +180,18 @@ def results() -> str:
     """The scores on the test split under each kind of labels, and the floors, as the last run in git has them."""
     scores = json.loads((ROOT / "metrics/details/test.json").read_text(encoding="utf-8"))
     rows = ["| | " + " | ".join(SCORES) + " |", "|---" * (len(SCORES) + 1) + "|"]
+
+    def add(name: str, values: Iterable[float | None]) -> None:
+        rows.append(f"| {name} | " + " | ".join("–" if v is None else f"{v:.3f}" for v in values) + " |")
+
     for key, name in LABELS.items():
-        rows.append(f"| {name} | " + " | ".join(f"{scores[key][score]:.3f}" for score in SCORES) + " |")
+        add(name, (scores[key][score] for score in SCORES))
         if key == "predicted":
-            ends = (scores[key]["intervals"][score] for score in SCORES)
-            rows.append("| 95 % interval | " + " | ".join(f"{low:.2f}–{high:.2f}" for low, high in ends) + " |")
+            ends = (scores[key]["intervals"].get(score) for score in SCORES)
+            cells = (f"{each[0]:.2f}–{each[1]:.2f}" if each else "–" for each in ends)
+            rows.append("| 95 % interval | " + " | ".join(cells) + " |")
     for key, name in FLOORS.items():
-        floor = scores["floors"][key]
-        rows.append(f"| floor: {name} | " + " | ".join(f"{floor[score]:.3f}" for score in SCORES) + " |")
+        add(f"floor: {name}", (scores["floors"][key][score] for score in SCORES))
     return "\n".join(rows)
 
 

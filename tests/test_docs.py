@@ -365,5 +365,8 @@ def test_the_readme_says_whether_the_model_is_above_every_floor():
     above = all(details["predicted"][name] > floor[name] for floor in details["floors"].values() for name in shown)
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert above == ("The model is above every floor in BLEU_4, CIDEr, micro and macro F1." in readme)
+    lows = {name: details["predicted"]["intervals"][name][0] for name in ("BLEU_4", "micro_F1_14")}
+    clear = all(lows[name] > floor[name] for floor in details["floors"].values() for name in lows)
+    assert clear == ("Every floor's BLEU_4 and micro F1 lie below the model's intervals." in readme)
     nearly_all = details["reference"]["micro_F1_14"] > 0.95
     assert nearly_all == ("Under reference labels it names nearly all that it is told" in readme)
