@@ -105,7 +105,7 @@ def test_phantom_s_gamma_is_its_own():
         ("train", None, "train = None: Input should be"),
         ("images.crop", 512, "images: crop 512 must not exceed resize 100"),
         ("model.heads", 7, "model: heads 7 must divide d_model 128"),
-        ("train.warmup_epochs", 12, "train: warmup_epochs 12 must be below epochs 12"),
+        ("train.warmup_epochs", 20, "train: warmup_epochs 20 must be below epochs 20"),
         (
             "train",
             {**preset()["train"], "compile": True, "checkpointing": True},
@@ -149,7 +149,7 @@ def test_a_batch_of_one_patch_is_refused(group):
             validate(Params, change(content, f"{group}.batch_size", size))
     assert validate(Params, change(content, "images.crop", 33))  # larger pictures have more patches
     content = change(change(preset(), "images.crop", 32), "phantom.train", 1000)
-    change(content, "train.freeze_epochs", 0)
+    change(change(content, "train.freeze_epochs", 0), "train.batch_size", 16)
     assert validate(Params, change(content, "train.accumulate", 4))
     with pytest.raises(ValueError, match="train.batch_size 16 leaves a batch or part of one study"):
         validate(Params, change(content, "train.accumulate", 9))
