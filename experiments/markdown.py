@@ -15,7 +15,9 @@ def table_row(first: str, cells: Sequence[str]) -> str:
     return "| " + " | ".join((first, *cells)) + " |"
 
 
-def spread(found: Mapping[str, Any], *, sign: str = "") -> str:
+def spread(found: Mapping[str, Any] | None, *, sign: str = "") -> str:
+    if found is None:
+        return "–"
     return f"{found['mean']:{sign}.3f}" + (f" ± {found['deviation']:.3f}" if found["deviation"] is not None else "")
 
 

@@ -1,4 +1,4 @@
-"""Runs of a study, each a DVC experiment by a name of its own (`wo-pi-2`: w/o PI, seed 2).
+"""Runs of a study, each a DVC experiment by a name of its own (`wo-pi-2`: w/o PI, seed 2), all with one budget.
 
 A study that was interrupted goes on where it stopped: what an experiment has of this commit is not run again.
 """
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import typer
+
+EPOCHS = 6  # of the phantom preset's 20
+BUDGET = [f"train.epochs={EPOCHS}", f"train.freeze_epochs={EPOCHS}"]
 
 
 @dataclass(frozen=True)

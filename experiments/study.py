@@ -17,8 +17,10 @@ from xpronet.evaluation.statistics import Table, of_all
 Tables = Mapping[str, Sequence[Table]]  # row -> one table per seed, the same seeds in the same order
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation over the seeds (None for one), and what they are of."""
+def summary(values: Sequence[float | None]) -> dict[str, Any] | None:
+    """Mean and sample standard deviation over the seeds (None for one), and what they are of; None if one lacks."""
+    if None in values:
+        return None
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "deviation": deviation, "seeds": [float(value) for value in values]}
 

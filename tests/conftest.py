@@ -19,6 +19,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of several test processes computes alone; before PyTorch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dvc.repo import Repo
 
 from benchmarks.processes import free_port  # the package lets threads wait asleep before PyTorch is loaded

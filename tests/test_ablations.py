@@ -15,9 +15,9 @@ from scipy import stats
 from experiments import study
 from experiments.ablations import __main__ as command
 from experiments.ablations.analysis import LOOKS, SHOWN, analyse
-from experiments.ablations.page import PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, tables
+from experiments.ablations.page import FLOORS, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, tables
 from experiments.ablations.picture import draw
-from experiments.ablations.runs import ROWS, SHORT, plan
+from experiments.ablations.runs import FULL, ROWS, plan
 from experiments.markdown import BEGIN, END, put_between
 from experiments.runs import is_done
 from stages.check import Params
@@ -53,7 +53,7 @@ def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
     """A sweep over a value that the preset has already, or that is refused, would cost a night."""
     preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
     runs = plan([1, 2, 3], [1, 2, 3])
-    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 4 + 3 + 3)
+    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 3 + 3)
     seen = set()
     for run in runs:
         params = {**preset, "train": dict(preset["train"])}
@@ -65,13 +65,11 @@ def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
         validate(Params, params)
         seen.add(yaml.safe_dump(params))
     assert len(seen) == len(runs)
-    train, short = preset["train"], dict(change.split("=") for change in SHORT)
-    assert int(short["train.epochs"]) / train["epochs"] == pytest.approx(1 / 3, abs=0.05)  # as the headings say
 
 
 def test_means_and_deviations_are_numpy_s(rows):
-    found = study.scores_of(rows["full"])["BLEU_4"]
-    expected = [statistics.of_all(each)["BLEU_4"] for each in rows["full"]]
+    found = study.scores_of(rows[FULL])["BLEU_4"]
+    expected = [statistics.of_all(each)["BLEU_4"] for each in rows[FULL]]
     assert found == {
         "mean": pytest.approx(np.mean(expected)),
         "deviation": pytest.approx(np.std(expected, ddof=1)),
@@ -82,13 +80,13 @@ def test_means_and_deviations_are_numpy_s(rows):
 
 def test_differences_have_both_tests(rows):
     """Over seeds SciPy's paired t-test, over studies the randomisation of all of them, corrected for three rows."""
-    found = study.against(rows, "full", seed=1)
+    found = study.against(rows, FULL, seed=1)
     assert list(found) == ["wo-pi", "wo-imlcs", "wo-cmpnet"]
     one = found["wo-pi"]["ROUGE_L"]
-    full, row = ([each.means[:, 0].mean() for each in rows[name]] for name in ("full", "wo-pi"))
+    full, row = ([each.means[:, 0].mean() for each in rows[name]] for name in (FULL, "wo-pi"))
     assert one["seeds"] == pytest.approx(np.subtract(row, full))
     assert one["p_seeds"] == pytest.approx(stats.ttest_rel(row, full).pvalue)
-    gain = np.mean([b.means[:, 0] - a.means[:, 0] for a, b in zip(rows["full"], rows["wo-pi"], strict=True)], axis=0)
+    gain = np.mean([b.means[:, 0] - a.means[:, 0] for a, b in zip(rows[FULL], rows["wo-pi"], strict=True)], axis=0)
     random = np.random.default_rng(5)  # a study's reports of all seeds are exchanged or drawn together
     swapped = np.abs(random.choice([-1, 1], (20_000, len(gain))) @ gain)
     assert one["p_studies"] == pytest.approx((swapped >= abs(gain.sum()) - 1e-9).mean(), abs=0.02)
@@ -106,7 +104,7 @@ def test_an_interval_is_that_of_the_t_test():
 
 
 def test_a_study_is_drawn_again_without_any_run(rows, tmp_path, monkeypatch):
-    """A mended picture would else cost five hours."""
+    """A mended picture would else cost two hours."""
     monkeypatch.setattr(command, "run_all", lambda runs: pytest.fail("runs were started"))
     page = tmp_path / "page.md"
     page.write_text(f"Before.\n{BEGIN}\n{END}\n")
@@ -136,29 +134,25 @@ def test_equal_seeds_are_no_evidence_and_equal_differences_are():
 
 def result_of(rows: dict[str, list[Table]]) -> dict:
     floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in SHOWN}
-    swept = {"full": rows["full"], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
+    swept = {FULL: rows[FULL], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
     looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(LOOKS)}
-    looks["distinct_reports"] = study.summary([5, 14, 29])
-    part = {
+    looks |= {"distinct_reports": study.summary([5, 14, 29]), "same_side": study.summary([0.5, None, 0.5])}
+    return {
+        "labeller": "rules",
         "seeds": [1, 2, 3],
         "studies": 50,
         "steps": 1250,
         "rows": {row: study.scores_of(each) for row, each in rows.items()},
         "looks": dict.fromkeys(rows, looks),
-        "against_full": study.against(rows, "full", seed=1),
-        "floors": {"constant": floor, "image_neighbour": floor},
+        "against_full": study.against(rows, FULL, seed=1),
+        "floors": dict.fromkeys(FLOORS, floor),
         "leak_delta": floor,
-    }
-    return {
-        "labeller": "rules",
-        "preset": part,
-        "short": {**part, "steps": 378},
         "sweeps": {
             "gamma": {
                 "full": 10,
                 "seeds": [1, 2, 3],
                 "values": {name: study.scores_of(each) for name, each in swept.items()},
-                "against_full": study.against(swept, "full", seed=1),
+                "against_full": study.against(swept, FULL, seed=1),
             }
         },
     }
@@ -171,13 +165,12 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     put_between(page, tables(result))
     text = page.read_text()
     assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
-    mean, pi = (result["preset"]["rows"][row]["BLEU_4"]["mean"] for row in ("full", "wo-pi"))
-    phantom = f"{pi:.3f} ({pi / mean - 1:+.1%})"
-    assert f"| w/o PI | {phantom} | {phantom} | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
-    assert "seeds: 1, 2, 3; 1,250 steps" in text and "γ (the preset has 10), 378 steps, seeds 1, 2, 3:" in text
-    looks = "| 0.100 ± 0.100 | 5, 14, 29 | 0.300 ± 0.100 | 0.400 ± 0.100 |"
-    assert text.count(looks) == 8  # four rows at either length
-    assert "| *constant* (floor) | 0.200 ± 0.100 |" in text
+    mean, pi = (result["rows"][row]["BLEU_4"]["mean"] for row in (FULL, "wo-pi"))
+    assert f"| w/o PI | {pi:.3f} ({pi / mean - 1:+.1%}) | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
+    assert "seeds of training: 1, 2, 3; 1,250 steps" in text and "γ (the preset has 10), seeds 1, 2, 3:" in text
+    looks = "| 0.100 ± 0.100 | 5, 14, 29 | – | 0.400 ± 0.100 | 0.500 ± 0.100 |"
+    assert text.count(looks) == len(ROWS)
+    assert "| *constant report* (floor) | 0.200 ± 0.100 |" in text
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
     assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
     assert "The paper: Figure 5, IU-Xray: best at 15" in text
@@ -186,24 +179,24 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
         put_between(page, "")
 
 
-@pytest.mark.parametrize("short", [True, False], ids=["with short runs", "without"])
-def test_the_picture_shows_means_and_their_intervals(rows, tmp_path, monkeypatch, short):
+@pytest.mark.parametrize("swept", [True, False], ids=["with sweeps", "without"])
+def test_the_picture_shows_means_and_their_intervals(rows, tmp_path, monkeypatch, swept):
     paper = {name: dict.fromkeys(ROWS, 0.1) for name in PAPER}
-    result = result_of(rows) if short else {**result_of(rows), "short": None, "sweeps": {}}
-    assert ("Trained a third" in tables(result)) is short
+    result = result_of(rows) if swept else {**result_of(rows), "sweeps": {}}
     saved = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: (saved.append(self), path.touch()))
     draw(tmp_path / "a", result, paper, PAPER_SWEEPS, PAPER_CONSTANT, TITLES)
     bars, _, _, _, *sweeps = saved[0].axes
-    seeds = [each["BLEU_4"]["seeds"] for each in result["preset"]["rows"].values()]
+    seeds = [each["BLEU_4"]["seeds"] for each in result["rows"].values()]
     assert [bar.get_width() for bar in bars.patches[: len(ROWS)]] == pytest.approx([np.mean(each) for each in seeds])
     ends = [tuple(lines.get_segments()[0][:, 0]) for lines in bars.collections[::3][: len(ROWS)]]
     assert ends == [pytest.approx(study.interval(each)) for each in seeds]
-    assert len(sweeps) == short
-    if short:
-        means = [np.mean(result["sweeps"]["gamma"]["values"][name]["BLEU_4"]["seeds"]) for name in ("1", "full", "15")]
-        line = sweeps[0].lines[0]
-        assert list(line.get_xdata()) == [1, 10, 15] and list(line.get_ydata()) == pytest.approx(means)
+    assert len(sweeps) == swept
+    if not swept:
+        return
+    means = [np.mean(result["sweeps"]["gamma"]["values"][name]["BLEU_4"]["seeds"]) for name in ("1", FULL, "15")]
+    line = sweeps[0].lines[0]
+    assert list(line.get_xdata()) == [1, 10, 15] and list(line.get_ydata()) == pytest.approx(means)
 
 
 FINDINGS = {"a": "The heart is large.", "b": "Cardiac size is increased."}
@@ -238,8 +231,8 @@ def runs(tmp_path_factory) -> Path:
         lines = [json.dumps({"id": id, "predicted": {"report": report}}) for id, report in reports.items()]
         (folder / "data/predictions/test.jsonl").write_text("\n".join(lines) + "\n")
         metrics = {
-            "predicted": {"cross_entropy": number, "distinct_reports": 2, **scores},
-            "floors": {"constant": scores},
+            "predicted": {"cross_entropy": number, "distinct_reports": 2, "same_side": 0.5, **scores},
+            "floors": dict.fromkeys(FLOORS, scores),
             "leak_delta": scores,
         }
         strata = {
@@ -258,24 +251,18 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
     no_java = SimpleNamespace(statistics=lambda references, hypotheses: np.ones((len(hypotheses), 23)))
     monkeypatch.setattr(compare, "running_meteor", lambda: nullcontext(no_java))
     result = analyse([1], [1], Path("params.yaml"))
-    order = [run.row for run in plan([1], [1])]
-    for part, prefix in (("preset", ""), ("short", "short-")):
-        looks = result[part]["looks"]
-        for row in ROWS:
-            place = order.index(prefix + row)
-            assert looks[row]["cross_entropy"]["seeds"] == [place]
-            assert looks[row]["with_findings BLEU_4"]["seeds"] == [place + 0.25]
-        assert result[part]["steps"] == 2 * 7 and result[part]["studies"] == 6
-        assert result[part]["floors"]["constant"]["BLEU_4"]["seeds"] == [0.5]
-    preset = result["preset"]
-    assert preset["rows"]["full"]["ROUGE_L"]["mean"] == 1 > preset["rows"]["wo-cmpnet"]["ROUGE_L"]["mean"]
-    assert (
-        preset["against_full"]["wo-cmpnet"]["ROUGE_L"]["mean"] < 0 == preset["against_full"]["wo-pi"]["ROUGE_L"]["mean"]
-    )
-    assert list(result["sweeps"]["gamma"]["values"]) == ["full", "1", "5", "15"]
+    for place, row in enumerate(ROWS):
+        looks = result["looks"][row]
+        assert looks["cross_entropy"]["seeds"] == [place]
+        assert looks["with_findings BLEU_4"]["seeds"] == [place + 0.25]
+    assert result["steps"] == 2 * 7 and result["studies"] == 6
+    assert result["floors"]["constant"]["BLEU_4"]["seeds"] == [0.5]
+    assert result["rows"][FULL]["ROUGE_L"]["mean"] == 1 > result["rows"]["wo-cmpnet"]["ROUGE_L"]["mean"]
+    against = result["against_full"]
+    assert against["wo-cmpnet"]["ROUGE_L"]["mean"] < 0 == against["wo-pi"]["ROUGE_L"]["mean"]
+    assert list(result["sweeps"]["gamma"]["values"]) == [FULL, "1", "5", "15"]
     assert "different reports" in tables(result)
-    without = analyse([1], [], Path("params.yaml"))
-    assert without["short"] is None and without["sweeps"] == {}
+    assert analyse([1], [], Path("params.yaml"))["sweeps"] == {}
 
 
 def test_another_dataset_is_refused_before_hours_of_work(tmp_path, monkeypatch):

@@ -10,10 +10,12 @@ import yaml
 from benchmarks.systems import Recorder, batch, products, stepping
 from experiments import study
 from experiments.ablations.analysis import LOOKS, SHOWN
+from experiments.ablations.page import FLOORS
 from experiments.markdown import BEGIN, END
+from experiments.runs import EPOCHS
 from experiments.table1 import __main__ as command
 from experiments.table1 import analysis
-from experiments.table1.page import FLOORS, PAPER, TITLES, above_floors, tables
+from experiments.table1.page import PAPER, TITLES, above_floors, tables
 from stages.check import Params
 from tests.test_ablations import table
 from xpronet.common.params import validate
@@ -33,8 +35,8 @@ def test_every_system_has_a_run_of_the_same_budget_per_seed():
         assert changes.pop("system") == run.row
         train = PRESET["train"] | {key.removeprefix("train."): int(value) for key, value in changes.items()}
         validate(Params, {**PRESET, "system": run.row, "seed": run.seed, "train": train})
-        budgets.add((train["epochs"], train["freeze_epochs"]))
-    assert budgets == {(analysis.EPOCHS, analysis.EPOCHS)}
+        budgets.add((train["epochs"], train["freeze_epochs"], train["batch_size"]))
+    assert budgets == {(EPOCHS, EPOCHS, analysis.BATCH)}
 
 
 def test_the_paper_s_systems_are_those_that_are_here():
@@ -106,7 +108,7 @@ def test_a_table_of_some_systems_has_xpronet(tmp_path, monkeypatch):
             command.main(systems=systems, page=tmp_path / "p.md")
 
 
-@pytest.mark.parametrize("page", ["table1", "table1_seeds"])
+@pytest.mark.parametrize("page", ["table1"])
 def test_the_table_in_docs_is_of_the_numbers_in_docs(tmp_path, monkeypatch, page):
     monkeypatch.setattr(command, "draw", lambda *values: None)
     for name in (f"{page}.md", f"{page}.json"):

@@ -23,9 +23,9 @@ class Keys(Part):
 
 
 def main(
-    seeds: Annotated[str, typer.Option(help="Of the four rows of Table 2.")] = "1,2,3",
-    short_seeds: Annotated[
-        str, typer.Option(help="Of the short runs: the rows again, and sweeps over gamma and theta; empty for none.")
+    seeds: Annotated[str, typer.Option(help="Of training, of the four rows of Table 2.")] = "1,2,3",
+    sweep_seeds: Annotated[
+        str, typer.Option(help="Of these, those of the sweeps over gamma and theta; empty for none.")
     ] = "1,2,3",
     page: Annotated[Path, typer.Option(help="Markdown page to write the tables into.")] = Path("docs/ablations.md"),
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
@@ -38,17 +38,17 @@ def main(
         if redraw:
             publish(page, read_json(page.with_suffix(".json")))
             return
-        long, short = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, short_seeds))
-        if not long:
-            raise ValueError(f"--seeds {seeds!r} names no seed")
+        wanted, swept = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, sweep_seeds))
+        if not wanted or not {*swept} <= {*wanted}:
+            raise ValueError(f"--seeds {seeds!r}, --sweep-seeds {sweep_seeds!r}: the first names one, and all others")
         dataset = read(Keys, params).dataset
         if dataset != "phantom":
             raise ValueError(
                 f"{params}: dataset {dataset}: this study is of the phantom; run a row by `dvc exp run -S cmpnet=false`"
                 " (docs/experiments.md) and hold it against another by `xpronet compare`"
             )
-        run_all(plan(long, short))
-        result = analyse(long, short, params)
+        run_all(plan(wanted, swept))
+        result = analyse(wanted, swept, params)
         write_json(page.with_suffix(".json"), result)
         publish(page, result)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:

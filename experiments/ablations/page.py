@@ -8,6 +8,12 @@ from experiments.ablations.runs import FULL, ROWS
 from experiments.markdown import spread, table_header, table_row
 
 TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpnet": "w/o CMPNet"}
+FLOORS = {
+    "constant": "constant report",
+    "label_constant": "constant by predicted labels",
+    "label_neighbour": "report of the nearest labels",
+    "image_neighbour": "report of the nearest image",
+}
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")  # in the order of the paper's table
 DIFFERENCES = ("BLEU_4", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")
 # Table 2 of the paper, in the order of LEXICAL; its test labels were made from the test reports (row 20).
@@ -37,55 +43,17 @@ PAPER_CONSTANT = {"IU-Xray": 0.172}
 
 def tables(result: Mapping[str, Any]) -> str:
     """The study in Markdown."""
-    preset, short = result["preset"], result["short"]
-    lines = ["### The preset", "", *_table_2(preset, result["labeller"])]
-    if short:
-        lines += ["", "### Trained a third as long", "", *_table_2(short, result["labeller"])]
-    lines += ["", "### Beside the paper", "", "BLEU-4 of Table 2, and the change from the full model:", ""]
-    lines.append(table_header("", ("phantom", *["phantom, short"] * bool(short), *PAPER)))
-    phantom = [
-        {row: scores["BLEU_4"]["mean"] for row, scores in part["rows"].items()} for part in (preset, short) if part
-    ]
-    columns = [*phantom, *({row: scores[BLEU_4] for row, scores in of.items()} for of in PAPER.values())]
-    for row in ROWS:
-        pairs = [(of[row], of[FULL]) for of in columns]
-        cells = [f"{value:.3f}" + f" ({value / full - 1:+.1%})" * (row != FULL) for value, full in pairs]
-        lines.append(table_row(TITLES[row], cells))
-    for key, sweep in result["sweeps"].items():
-        symbol = {"gamma": "γ", "theta": "θ"}[key]
-        named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
-        seeds = ", ".join(map(str, sweep["seeds"]))
-        lines += [
-            "",
-            f"{symbol} (the preset has {sweep['full']:g}), {short['steps']} steps, seeds {seeds}:",
-            "",
-            table_header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14", "difference")),
-        ]
-        for name, value in sorted(named.items(), key=lambda item: item[1]):
-            scores, cells = sweep["values"][name], []
-            for metric, compared in (("BLEU_4", True), ("ROUGE_L", False), ("micro_F1_14", True)):
-                cells.append(spread(scores[metric]))
-                if compared:
-                    cells.append("–" if name == FULL else _difference(sweep["against_full"][name][metric]))
-            lines.append(table_row(f"{value:g}", cells))
-        lines += ["", f"The paper: {PAPER_SWEEPS[key]}."]
-    return "\n".join(lines) + "\n"
-
-
-def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
-    """The four rows of one length of training: scores and floors, then differences."""
     lines = [
-        f"Phantom, test split, {part['studies']} studies a seed; seeds: {', '.join(map(str, part['seeds']))};"
-        f" {part['steps']:,} steps. Predicted labels; F1 by labeller `{labeller}`. Mean ± standard deviation over the"
-        " seeds.",
+        f"Phantom, test split, {result['studies']} studies; seeds of training: {', '.join(map(str, result['seeds']))};"
+        f" {result['steps']:,} steps. Predicted labels; F1 by labeller `{result['labeller']}`. Mean ± standard"
+        " deviation over the seeds.",
         "",
         table_header("", SHOWN),
     ]
-    for row, scores in part["rows"].items():
+    for row, scores in result["rows"].items():
         lines.append(table_row(TITLES[row], [spread(scores[metric]) for metric in SHOWN]))
-    for floor, scores in part["floors"].items():
-        name = f"*{floor.replace('_', ' ')}* (floor)"
-        lines.append(table_row(name, [spread(scores[metric]) for metric in SHOWN]))
+    for floor, scores in result["floors"].items():
+        lines.append(table_row(f"*{FLOORS[floor]}* (floor)", [spread(scores[metric]) for metric in SHOWN]))
     lines += [
         "",
         "Differences from XProNet: mean (seed by seed, where there are several); *p* over the studies of all seeds,"
@@ -93,7 +61,7 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
         "",
         table_header("", DIFFERENCES),
     ]
-    for row, found in part["against_full"].items():
+    for row, found in result["against_full"].items():
         lines.append(table_row(TITLES[row], [_difference(found[metric]) for metric in DIFFERENCES]))
     lines += [
         "",
@@ -102,11 +70,44 @@ def _table_2(part: Mapping[str, Any], labeller: str) -> list[str]:
         "",
         table_header("", list(LOOKS.values())),
     ]
-    for row, looks in part["looks"].items():
+    for row, looks in result["looks"].items():
         counts = ", ".join(f"{count:g}" for count in looks["distinct_reports"]["seeds"])
         lines.append(table_row(TITLES[row], [counts if n == "distinct_reports" else spread(looks[n]) for n in LOOKS]))
-    leak = ", ".join(f"{metric} {spread(part['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14"))
-    return [*lines, "", f"What labels of the test reports would add to the predicted ones' scores of XProNet: {leak}."]
+    leak = [f"{metric} {spread(result['leak_delta'][metric], sign='+')}" for metric in ("BLEU_4", "micro_F1_14")]
+    lines += [
+        "",
+        f"What labels of the test reports would add to the predicted ones' scores of XProNet: {', '.join(leak)}.",
+        "",
+        *["### Beside the paper", "", "BLEU-4 of Table 2, and the change from the full model:", ""],
+        table_header("", ("phantom", *PAPER)),
+    ]
+    phantom = {row: scores["BLEU_4"]["mean"] for row, scores in result["rows"].items()}
+    columns = [phantom, *({row: scores[BLEU_4] for row, scores in of.items()} for of in PAPER.values())]
+    for row in ROWS:
+        pairs = [(of[row], of[FULL]) for of in columns]
+        cells = [f"{value:.3f}" + f" ({value / full - 1:+.1%})" * (row != FULL) for value, full in pairs]
+        lines.append(table_row(TITLES[row], cells))
+    for key, sweep in result["sweeps"].items():
+        lines += ["", *_sweep(key, sweep)]
+    return "\n".join(lines) + "\n"
+
+
+def _sweep(key: str, sweep: Mapping[str, Any]) -> list[str]:
+    symbol = {"gamma": "γ", "theta": "θ"}[key]
+    lines = [
+        f"{symbol} (the preset has {sweep['full']:g}), seeds {', '.join(map(str, sweep['seeds']))}:",
+        "",
+        table_header(symbol, ("BLEU_4", "difference", "ROUGE_L", "micro_F1_14", "difference")),
+    ]
+    named = {name: float(sweep["full"] if name == FULL else name) for name in sweep["values"]}
+    for name, value in sorted(named.items(), key=lambda item: item[1]):
+        scores, cells = sweep["values"][name], []
+        for metric, compared in (("BLEU_4", True), ("ROUGE_L", False), ("micro_F1_14", True)):
+            cells.append(spread(scores[metric]))
+            if compared:
+                cells.append("–" if name == FULL else _difference(sweep["against_full"][name][metric]))
+        lines.append(table_row(f"{value:g}", cells))
+    return [*lines, "", f"The paper: {PAPER_SWEEPS[key]}."]
 
 
 def _difference(found: Mapping[str, Any]) -> str:

@@ -6,12 +6,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from experiments.ablations.page import FLOORS
 from experiments.ablations.runs import FULL
 from experiments.study import interval
 from xpronet.figures.drawing import BLACK, BLUE, GREY, RED, SKY, picture
 
 SYMBOLS = {"gamma": "γ, prototypes that respond", "theta": "θ, tolerance of the contrastive loss"}
-FLOORS = {"constant": "constant report", "image_neighbour": "nearest image's report"}
+FLOOR_LINES = {"label_constant": ("-.", GREY), "image_neighbour": (":", RED), "constant": ("--", RED)}
 SURE = 0.05  # of p over seeds
 
 
@@ -25,8 +26,7 @@ def draw(
 ) -> None:
     """BLEU-4 and clinical F1 of every row, the paper's BLEU-4, then the sweeps: PATH.png and PATH.svg.
 
-    Seeds are dots over their mean, with its 95 % interval where there are several. Under each row of the preset lies,
-    thin, the one trained a third as long, where the study has it.
+    Seeds are dots over their mean, with its 95 % interval where there are several.
 
     Args:
         result: of `analysis.analyse`.
@@ -35,15 +35,14 @@ def draw(
         constants: dataset -> BLEU-4 of a constant report, where it is known.
         titles: row -> its name in the paper.
     """
-    sweeps = result["sweeps"]
-    with picture(path, 10, 10.4 if sweeps else 6.6) as figure:
-        heights = (3.2, 1.8, *[2.4] * bool(sweeps))
+    heights = (2.4, 1.8, *[2.4] * bool(result["sweeps"]))
+    with picture(path, 10, 9.4 if result["sweeps"] else 6) as figure:
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         for place, (metric, name) in enumerate({"BLEU_4": "BLEU-4", "micro_F1_14": "micro F1"}.items()):
             axes = figure.add_subplot(grid[0, place])
             _rows(axes, result, titles, metric, name)
             if place == 0:
-                figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=9)
+                figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=9)
         for place, (dataset, rows) in enumerate(paper.items()):
             axes = figure.add_subplot(grid[1, place])
             values = [rows[row] for row in titles]
@@ -54,33 +53,34 @@ def draw(
                 axes.axvline(constants[dataset], color=RED, linestyle="--", linewidth=1.2)
             title = f"BLEU-4 in the paper, {dataset}:\none run each, labels of the test reports"
             _finish(axes, title, "", max(values))
-        for place, (key, sweep) in enumerate(sweeps.items()):
+        for place, (key, sweep) in enumerate(result["sweeps"].items()):
             axes = figure.add_subplot(grid[2, place])
             _sweep(axes, key, sweep)
             sure = _surely_others(sweep["against_full"], "BLEU_4", list(sweep["against_full"]))
-            head = f"BLEU-4 over {SYMBOLS[key][0]}, {result['short']['steps']:,} steps:\n{sure}"
-            axes.set_title(f"{head}\nPaper: {paper_sweeps[key]}", fontsize=9, loc="left")
-        several = " and their means with 95 % intervals" if len(result["preset"]["seeds"]) > 1 else ""
-        figure.suptitle(f"Ablations on the phantom: seeds (dots){several}", x=0.01, ha="left")
+            title = f"BLEU-4 over {SYMBOLS[key][0]}:\n{sure}\nPaper: {paper_sweeps[key]}"
+            axes.set_title(title, fontsize=9, loc="left")
+        several = " and their means with 95 % intervals" if len(result["seeds"]) > 1 else ""
+        head = f"Ablations on the phantom, {result['steps']:,} steps each: seeds (dots){several}"
+        figure.suptitle(head, x=0.01, ha="left")
 
 
 def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str], metric: str, name: str) -> None:
-    preset, short = result["preset"], result["short"]
-    parts = [(preset, -0.12, 0.46, SKY)] + [(short, 0.28, 0.2, "#d0d5da")] * bool(short)
-    highest = 0.0
-    for part, offset, height, bar in parts:
-        found = [part["rows"][row][metric] for row in titles]
-        places = [y + offset for y in range(len(found))]
-        axes.barh(places, [each["mean"] for each in found], height, color=bar, label=f"{part['steps']:,} steps")
-        for y, each in zip(places, found, strict=True):
-            highest = max(highest, *_interval(axes, each["seeds"], y, along_x=True))
-            axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=14, color=BLUE, zorder=3)
-    axes.set_yticks(range(len(titles)), list(titles.values()))
-    floors = {floor: preset["floors"][floor][metric]["mean"] for floor in FLOORS}
-    for floor, style in zip(FLOORS, ("--", ":"), strict=True):
-        axes.axvline(floors[floor], color=RED, linestyle=style, linewidth=1.4, label=f"floor: {FLOORS[floor]}")
-    sure = _surely_others(preset["against_full"], metric, titles)
-    _finish(axes, f"{name}, predicted labels:\n{sure}", "", max(highest, *floors.values()))
+    found, highest = [result["rows"][row][metric] for row in titles], 0.0
+    axes.barh(list(titles.values()), [each["mean"] for each in found], 0.6, color=SKY)
+    for y, each in enumerate(found):
+        highest = max(highest, *_interval(axes, each["seeds"], y, along_x=True))
+        axes.scatter(each["seeds"], [y] * len(each["seeds"]), s=14, color=BLUE, zorder=3)
+    highest = max(highest, *draw_floors(axes, result["floors"], metric))
+    sure = _surely_others(result["against_full"], metric, titles)
+    _finish(axes, f"{name}, predicted labels:\n{sure}", "", highest)
+
+
+def draw_floors(axes: Axes, floors: Mapping[str, Any], metric: str) -> list[float]:
+    """A line at each; returns where."""
+    means = [floors[floor][metric]["mean"] for floor in FLOOR_LINES]
+    for mean, (floor, (style, colour)) in zip(means, FLOOR_LINES.items(), strict=True):
+        axes.axvline(mean, color=colour, linestyle=style, linewidth=1.4, label=f"floor: {FLOORS[floor]}")
+    return means
 
 
 def _interval(axes: Axes, seeds: Sequence[float], at: float, *, along_x: bool) -> tuple[float, float]:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ablations.analysis import SHOWN
+from experiments.ablations.page import FLOORS
+from experiments.ablations.picture import draw_floors
 from experiments.markdown import spread, table_header, table_row
-from xpronet.figures.drawing import BLACK, BLUE, GREY, RED, SKY, picture
+from xpronet.figures.drawing import BLACK, BLUE, SKY, picture
 
 TITLES = {
     "st": "ST",
@@ -26,12 +28,6 @@ NOTES = {
     "sentsat_kg": "SentSAT+KG's ROUGE_L is the paper's CIDEr once more, as it stands there.",
     "kerp": "KERP-style is not KERP: of that paper the method could not be read (docs/systems.md).",
     "cmas_rl": "CMAS-IL had cross-entropy alone; the paper's row is CMAS-RL, after a phase of rewards. So is HRGR's.",
-}
-FLOORS = {
-    "constant": "constant report",
-    "label_constant": "constant by predicted labels",
-    "label_neighbour": "report of the nearest labels",
-    "image_neighbour": "report of the nearest image",
 }
 # BLEU-1, BLEU-4, ROUGE-L, METEOR of the paper's Table 1; CIDEr stands there for some of IU-Xray's rows only.
 PAPER = {
@@ -78,15 +74,14 @@ def tables(result: Mapping[str, Any]) -> str:
         lines.append(table_row(TITLES[name], [*(spread(found["scores"][metric]) for metric in SHOWN), *ends]))
     for floor, scores in result["floors"].items():
         lines.append(table_row(f"*{FLOORS[floor]}* (floor)", [*(spread(scores[metric]) for metric in SHOWN), "–", "–"]))
-    lines += [
-        "",
-        table_header("", ("weights beside the extractor's", "a step", "different reports", "BLEU_4 with findings")),
-    ]
+    columns = ("weights beside the extractor's", "a step", "different reports", "same side", "BLEU_4 with findings")
+    lines += ["", table_header("", columns)]
     for name, found in systems.items():
         looks = found["looks"]
         cells = [f"{found['parameters'] / 1e6:.2f} M", f"{1000 * found['seconds_per_step']:.0f} ms"]
         cells += [", ".join(f"{count:g}" for count in looks["distinct_reports"]["seeds"])]
-        lines.append(table_row(TITLES[name], [*cells, spread(looks["with_findings BLEU_4"])]))
+        cells += [spread(looks[look]) for look in ("same_side", "with_findings BLEU_4")]
+        lines.append(table_row(TITLES[name], cells))
     lines += ["", "Differences from XProNet; *p* over the studies, with Holm's correction for the rows:", ""]
     lines.append(table_header("", TESTED))
     for name, found in systems.items():
@@ -129,10 +124,7 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
                 axes.hlines(y, *each["intervals"][metric], color=BLACK, linewidth=1)
                 seeds = each["scores"][metric]["seeds"]
                 axes.scatter(seeds, [y] * len(seeds), s=14, color=BLUE, zorder=3)
-            styles = {"label_constant": ("-.", GREY), "image_neighbour": (":", RED), "constant": ("--", RED)}
-            for floor, (style, colour) in styles.items():
-                mean = result["floors"][floor][metric]["mean"]
-                axes.axvline(mean, color=colour, linestyle=style, linewidth=1.4, label=f"floor: {FLOORS[floor]}")
+            draw_floors(axes, result["floors"], metric)
             axes.set_yticks(range(len(systems)), [TITLES[system] for system in systems])
             axes.invert_yaxis()
             axes.set_title(name, loc="left")
