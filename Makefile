@@ -10,8 +10,8 @@ help:
 	@echo "make test       run the tests"
 	@echo "make bench      measure speed and memory: benchmarks/results.json"
 	@echo "make docs       write docs/parameters.md, and the tables of docs/library.md and README.md"
-	@echo "make table1     train the systems of the paper's Table 1 over two seeds, two hours: docs/table1.md"
-	@echo "make ablations  run the paper's ablations and sweeps over three seeds, two hours: docs/ablations.md"
+	@echo "make table1     train the systems of the paper's Table 1 over two seeds, hours: docs/table1.md"
+	@echo "make ablations  run the paper's ablations and sweeps over three seeds, hours: docs/ablations.md"
 
 setup: $(INSTALLED)
 

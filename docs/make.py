@@ -10,29 +10,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from experiments.ablations.analysis import SHOWN
+from experiments.ablations.page import FLOORS
 from stages.check import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("phantom", "iu_xray", "mimic_cxr")
-SCORES = (
-    "BLEU_1",
-    "BLEU_2",
-    "BLEU_3",
-    "BLEU_4",
-    "METEOR",
-    "ROUGE_L",
-    "CIDEr",
-    "micro_F1_14",
-    "macro_F1_14",
-    "same_side",
-)
+SCORES = (*SHOWN, "same_side")
 LABELS = {"predicted": "predicted labels", "reference": "reference labels", "none": "no labels"}
 SYSTEM = re.compile(r"^systems\.\w+\..*")  # a key of one system
-FLOORS = {
-    "constant": "constant report",
-    "label_constant": "constant by predicted labels",
-    "image_neighbour": "report of the nearest image",
-}
 
 PARAMETERS = """# Which parameters are there?
 
