@@ -2,7 +2,7 @@
 
 Else a sweep over one of them shows nothing or another's effect, and a study has another report each time. Only one of
 the four is on in each model, at 0.75: what it leaves stands there times four. Weights are set so that without dropout
-all the numbers are one.
+all the numbers are one. And the draws themselves, of which four come from one random number on a CPU.
 """
 
 import copy
@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from xpronet.common.shares import dropout
 from xpronet.model.transformer import Attention, FeedForward
 from xpronet.model.xpronet import ModelConfig, XProNet
 
@@ -132,3 +133,27 @@ def test_patch_features(model, training):
     assert torch.equal(fused[..., :WIDTH], queries)
     whole = fusion + network.positions(8)
     assert values(seen["encoder"][0] / whole) == model.expected("dropout", training)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_draws(p, dtype):
+    """Zeros have their share in each of the four, neighbours know nothing of each other, the gradient is the same."""
+    torch.manual_seed(0)
+    x = torch.ones(999, 1001, dtype=dtype, requires_grad=True)  # 3 are left over
+    found = dropout(x, p, training=True)
+    found.sum().backward()
+    assert torch.equal(x.grad, found)
+    assert set(found.unique().tolist()) == {0.0, torch.ones((), dtype=dtype).div(1 - p).item()}
+    kept = (found > 0).double().flatten()
+    for of_four in range(4):
+        assert abs(kept[of_four::4].mean() - (1 - p)) < 0.003  # five standard deviations at 0.5, each of 250,000
+    centred = (kept - kept.mean()) / kept.std()
+    for apart in range(1, 9):
+        assert abs((centred[apart:] * centred[:-apart]).mean()) < 0.005  # five, of a million
+
+
+def test_the_smallest_and_the_largest_share():
+    x = torch.ones(2000, 1000)
+    assert (dropout(x, 1e-9, training=True) == 1).all()  # below what is told apart
+    assert (dropout(x, 1 - 1e-9, training=True) == 0).float().mean() > 0.9999

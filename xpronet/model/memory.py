@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xpronet.common.shares import Dropout
 from xpronet.model.params import Formulation
+from xpronet.model.transformer import as_bias
 
 GUARD = 0.5  # Eq. 11's sum is at least this share of the sum of magnitudes: then magnitudes of weights sum to 2 at most
 SMALLEST_SUM = 1e-6  # where all similarities are 0
@@ -63,7 +64,7 @@ class PrototypeMemory(nn.Module):
         """
         queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h), Eq. 9
         scores = (queries @ keys.transpose(-2, -1)).unflatten(1, x.shape[:2])  # (h, B, T, M), Eq. 10
-        top, chosen = scores.masked_fill(~mask[None, :, None, :], -torch.inf).topk(self.gamma, dim=-1)  # (h, B, T, γ)
+        top, chosen = (scores + as_bias(mask, scores)[:, None]).topk(self.gamma, dim=-1)  # (h, B, T, γ)
         weights = self._weights(exact(top)).to(scores.dtype)  # Eq. 11
         return chosen, weights
 
