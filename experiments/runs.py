@@ -27,6 +27,14 @@ class Run:
         return f"{self.row}-{self.seed}"
 
 
+def seeds_of(text: str) -> list[int]:
+    """`1,2,3` -> [1, 2, 3]; none of an empty text."""
+    try:
+        return [int(seed) for seed in text.split(",") if seed.strip()]
+    except ValueError:
+        raise ValueError(f"seeds {text!r}: whole numbers with commas between them, as 1,2,3") from None
+
+
 def run_all(runs: Sequence[Run]) -> None:
     """Run what is missing; ValueError when DVC fails, which has said why."""
     todo = [run for run in runs if not is_done(run.name)]

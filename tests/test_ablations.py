@@ -52,8 +52,8 @@ def rows() -> dict[str, list[Table]]:
 def test_every_run_is_a_valid_set_of_parameters_with_a_name_of_its_own():
     """A sweep over a value that the preset has already, or that is refused, would cost a night."""
     preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
-    runs = plan([1, 2, 3], [1, 2, 3])
-    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 3 + 3)
+    runs = plan([1, 2, 3], [1, 2, 3], [1, 2, 3])
+    assert len({run.name for run in runs}) == len(runs) == 3 * (4 + 3 + 3 + 2)
     seen = set()
     for run in runs:
         params = {**preset, "train": dict(preset["train"])}
@@ -135,6 +135,7 @@ def test_equal_seeds_are_no_evidence_and_equal_differences_are():
 def result_of(rows: dict[str, list[Table]]) -> dict:
     floor = {metric: study.summary([0.1, 0.2, 0.3]) for metric in SHOWN}
     swept = {FULL: rows[FULL], "1": rows["wo-pi"], "15": rows["wo-imlcs"]}
+    whole = {"whole": rows[FULL], "whole-wo-cmpnet": rows["wo-cmpnet"]}
     looks = {name: study.summary([0.1 * n, 0.1 * n + 0.1, 0.1 * n + 0.2]) for n, name in enumerate(LOOKS)}
     looks |= {"distinct_reports": study.summary([5, 14, 29]), "same_side": study.summary([0.5, None, 0.5])}
     return {
@@ -155,6 +156,14 @@ def result_of(rows: dict[str, list[Table]]) -> dict:
                 "against_full": study.against(swept, FULL, seed=1),
             }
         },
+        "whole": {
+            "seeds": [1, 2, 3],
+            "steps": 5000,
+            "rows": {row: study.scores_of(each) for row, each in whole.items()},
+            "intervals": [dict.fromkeys(SHOWN, [0.2, 0.3])] * 3,
+            "best_floors": [dict.fromkeys(SHOWN, floor) for floor in (0.1, 0.2, 0.25)],
+            "against_full": study.against(whole, "whole", seed=1),
+        },
     }
 
 
@@ -164,7 +173,7 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     page.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
     put_between(page, tables(result))
     text = page.read_text()
-    assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
+    assert text.startswith("Before.\n") and text.endswith("After.\n") and "\nold\n" not in text
     mean, pi = (result["rows"][row]["BLEU_4"]["mean"] for row in (FULL, "wo-pi"))
     assert f"| w/o PI | {pi:.3f} ({pi / mean - 1:+.1%}) | 0.160 (-19.6%) | 0.100 (-4.8%) |" in text
     assert "seeds of training: 1, 2, 3; 1,250 steps" in text and "γ (the preset has 10), seeds 1, 2, 3:" in text
@@ -174,6 +183,10 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
     assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
     assert "The paper: Figure 5, IU-Xray: best at 15" in text
+    first, second, third = result["rows"][FULL]["BLEU_4"]["seeds"]
+    assert f"| XProNet, seed 1 | **{first:.3f}** [0.200, 0.300] |" in text  # the whole interval above the floor
+    assert f"| XProNet, seed 2 | {second:.3f} [0.200, 0.300] |" in text  # its end no more than the floor
+    assert f"| XProNet, seed 3 | {third:.3f} [0.200, 0.300] |" in text and "| *its best floor* | 0.250 |" in text
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no lines <!-- study: begin"):
         put_between(page, "")
@@ -220,10 +233,11 @@ def runs(tmp_path_factory) -> Path:
     (folder / "dvc.yaml").write_text("params: [params.yaml]\n")
     preset = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
     scores = dict.fromkeys(SHOWN, 0.5)
-    for number, run in enumerate(plan([1], [1])):
-        params = {**preset, "train": {**preset["train"], "epochs": 2, "batch_size": 300}}
+    for number, run in enumerate(plan([1], [1], [1])):
+        length = {"epochs": 5 if run.row.startswith("whole") else 2, "batch_size": 300}
+        params = {**preset, "train": {**preset["train"], **length}}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
-        wrong = {"s6", "s7", "s8"} if run.row == "wo-cmpnet" else set()
+        wrong = {"s6", "s7", "s8"} if run.row.endswith("wo-cmpnet") else set()
         reports = {
             id: clean_report(FINDINGS["ab".replace(which, "") if id in wrong else which], "iu_xray")
             for id, which in own.items()
@@ -231,8 +245,14 @@ def runs(tmp_path_factory) -> Path:
         lines = [json.dumps({"id": id, "predicted": {"report": report}}) for id, report in reports.items()]
         (folder / "data/predictions/test.jsonl").write_text("\n".join(lines) + "\n")
         metrics = {
-            "predicted": {"cross_entropy": number, "distinct_reports": 2, "same_side": 0.5, **scores},
-            "floors": dict.fromkeys(FLOORS, scores),
+            "predicted": {
+                "cross_entropy": number,
+                "distinct_reports": 2,
+                "same_side": 0.5,
+                "intervals": dict.fromkeys(SHOWN, [0.4, number]),
+                **scores,
+            },
+            "floors": {floor: dict.fromkeys(SHOWN, 0.5 - place / 10) for place, floor in enumerate(FLOORS)},
             "leak_delta": scores,
         }
         strata = {
@@ -250,7 +270,7 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
     monkeypatch.chdir(runs)
     no_java = SimpleNamespace(statistics=lambda references, hypotheses: np.ones((len(hypotheses), 23)))
     monkeypatch.setattr(compare, "running_meteor", lambda: nullcontext(no_java))
-    result = analyse([1], [1], Path("params.yaml"))
+    result = analyse([1], [1], [1], Path("params.yaml"))
     for place, row in enumerate(ROWS):
         looks = result["looks"][row]
         assert looks["cross_entropy"]["seeds"] == [place]
@@ -262,7 +282,12 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
     assert against["wo-cmpnet"]["ROUGE_L"]["mean"] < 0 == against["wo-pi"]["ROUGE_L"]["mean"]
     assert list(result["sweeps"]["gamma"]["values"]) == [FULL, "1", "5", "15"]
     assert "different reports" in tables(result)
-    assert analyse([1], [], Path("params.yaml"))["sweeps"] == {}
+    whole = result["whole"]
+    assert whole["steps"] == 5 * 7 and whole["best_floors"] == [dict.fromkeys(SHOWN, 0.5)]
+    assert whole["intervals"][0]["BLEU_4"] == [0.4, 10]  # the eleventh run's
+    assert whole["against_full"]["whole-wo-cmpnet"]["ROUGE_L"]["mean"] < 0
+    less = analyse([1], [], [], Path("params.yaml"))
+    assert less["sweeps"] == {} and less["whole"] is None
 
 
 def test_another_dataset_is_refused_before_hours_of_work(tmp_path, monkeypatch):

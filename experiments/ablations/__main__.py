@@ -12,7 +12,7 @@ from experiments.ablations.page import BLEU_4, PAPER, PAPER_CONSTANT, PAPER_SWEE
 from experiments.ablations.picture import draw
 from experiments.ablations.runs import plan
 from experiments.markdown import put_between
-from experiments.runs import run_all
+from experiments.runs import run_all, seeds_of
 from xpronet.common.files import read_json, write_json
 from xpronet.common.params import Part, read
 from xpronet.sources.params import Dataset
@@ -27,6 +27,9 @@ def main(
     sweep_seeds: Annotated[
         str, typer.Option(help="Of these, those of the sweeps over gamma and theta; empty for none.")
     ] = "1,2,3",
+    whole_seeds: Annotated[
+        str, typer.Option(help="Those of XProNet and w/o CMPNet with the preset's own length; empty for none.")
+    ] = "1,2,3",
     page: Annotated[Path, typer.Option(help="Markdown page to write the tables into.")] = Path("docs/ablations.md"),
     params: Annotated[Path, typer.Option(help="Parameter file: cleaning, labeller.")] = Path("params.yaml"),
     redraw: Annotated[
@@ -38,7 +41,7 @@ def main(
         if redraw:
             publish(page, read_json(page.with_suffix(".json")))
             return
-        wanted, swept = ([int(seed) for seed in text.split(",") if seed.strip()] for text in (seeds, sweep_seeds))
+        wanted, swept, whole = (seeds_of(text) for text in (seeds, sweep_seeds, whole_seeds))
         if not wanted or not {*swept} <= {*wanted}:
             raise ValueError(f"--seeds {seeds!r}, --sweep-seeds {sweep_seeds!r}: the first names one, and all others")
         dataset = read(Keys, params).dataset
@@ -47,8 +50,8 @@ def main(
                 f"{params}: dataset {dataset}: this study is of the phantom; run a row by `dvc exp run -S cmpnet=false`"
                 " (docs/experiments.md) and hold it against another by `xpronet compare`"
             )
-        run_all(plan(wanted, swept))
-        result = analyse(wanted, swept, params)
+        run_all(plan(wanted, swept, whole))
+        result = analyse(wanted, swept, whole, params)
         write_json(page.with_suffix(".json"), result)
         publish(page, result)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import dvc.api
 from dvc.api import DVCFileSystem
 
 from experiments import study
-from experiments.ablations.runs import FULL, ROWS, SWEEPS, plan
+from experiments.ablations.runs import FULL, ROWS, SWEEPS, WHOLE, plan
 from xpronet.app.compare import check_same_studies, read_side, score
 from xpronet.evaluation.lexical import METRICS
 from xpronet.evaluation.statistics import Table
@@ -29,9 +29,11 @@ LOOKS = {
 }
 
 
-def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> dict[str, Any]:
-    """What finished runs show: the four rows with their floors, and the sweeps, of some of the seeds."""
-    sides = [read_side(run.name, "test", "predicted") for run in plan(seeds, sweep_seeds)]
+def analyse(
+    seeds: Sequence[int], sweep_seeds: Sequence[int], whole_seeds: Sequence[int], params: Path
+) -> dict[str, Any]:
+    """What finished runs show: the four rows with their floors, the sweeps, and the rows of the preset's own length."""
+    sides = [read_side(run.name, "test", "predicted") for run in plan(seeds, sweep_seeds, whole_seeds)]
     for side in sides[1:]:
         check_same_studies(sides[0], side, "test")
     labeller, _, tables = score(sides, params)
@@ -43,7 +45,7 @@ def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> d
     rows = {row: of(row, seeds) for row in ROWS}
     looks = {row: [look_at(f"{row}-{seed}") for seed in seeds] for row in ROWS}
     full = [details_of(f"{FULL}-{seed}") for seed in seeds]
-    preset = dvc.api.params_show(rev=f"{FULL}-{seeds[0]}")
+    preset = params_of(f"{FULL}-{seeds[0]}")
     sweeps = {}
     for key, values in SWEEPS.items() if sweep_seeds else ():
         swept = {FULL: of(FULL, sweep_seeds), **{str(value): of(f"{key}-{value}", sweep_seeds) for value in values}}
@@ -57,7 +59,7 @@ def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> d
         "labeller": labeller,
         "seeds": list(seeds),
         "studies": len(tables[0].means),
-        "steps": math.ceil(preset["phantom"]["train"] / preset["train"]["batch_size"]) * preset["train"]["epochs"],
+        "steps": steps(preset),
         "rows": {row: study.scores_of(each) for row, each in rows.items()},
         "looks": {
             row: {look: study.summary([run[look] for run in each]) for look in LOOKS} for row, each in looks.items()
@@ -69,7 +71,33 @@ def analyse(seeds: Sequence[int], sweep_seeds: Sequence[int], params: Path) -> d
         },
         "leak_delta": {metric: study.summary([each["leak_delta"][metric] for each in full]) for metric in SHOWN},
         "sweeps": sweeps,
+        "whole": whole({row: of(row, whole_seeds) for row in WHOLE}, whole_seeds) if whole_seeds else None,
     }
+
+
+def whole(rows: study.Tables, seeds: Sequence[int]) -> dict[str, Any]:
+    """The rows of the preset's own length, with the intervals and the best floors of each seed of the full model."""
+    full = next(iter(WHOLE))
+    details = [details_of(f"{full}-{seed}") for seed in seeds]
+    return {
+        "seeds": list(seeds),
+        "steps": steps(params_of(f"{full}-{seeds[0]}")),
+        "rows": {row: study.scores_of(each) for row, each in rows.items()},
+        "intervals": [{metric: each["predicted"]["intervals"][metric] for metric in SHOWN} for each in details],
+        "best_floors": [
+            {metric: max(floor[metric] for floor in each["floors"].values()) for metric in SHOWN} for each in details
+        ],
+        "against_full": study.against(rows, full, seed=1),
+    }
+
+
+def params_of(name: str) -> dict[str, Any]:
+    return dvc.api.params_show(rev=name)
+
+
+def steps(params: Mapping[str, Any]) -> int:
+    """Of a training on the phantom by these parameters."""
+    return math.ceil(params["phantom"]["train"] / params["train"]["batch_size"]) * params["train"]["epochs"]
 
 
 def details_of(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from experiments.markdown import put_between
-from experiments.runs import run_all
+from experiments.runs import run_all, seeds_of
 from experiments.table1.analysis import REFERENCE, analyse, plan
 from experiments.table1.page import draw, tables
 from xpronet.common.files import read_json, write_json
@@ -27,7 +27,7 @@ def main(
     """Train every system with the same data and steps, score it, and write Table 1 with a picture."""
     try:
         if not redraw:
-            wanted = [int(seed) for seed in seeds.split(",") if seed.strip()]
+            wanted = seeds_of(seeds)
             if not wanted:
                 raise ValueError(f"--seeds {seeds!r} names no seed")
             names = systems.split(",") if systems else list(get_args(System))
