@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xpronet.common.shares import dropout
+from xpronet.common.shares import Share, dropout
 from xpronet.model.transformer import Attention, FeedForward
 from xpronet.model.xpronet import ModelConfig, XProNet
 
@@ -151,6 +151,17 @@ def test_draws(p, dtype):
     centred = (kept - kept.mean()) / kept.std()
     for apart in range(1, 9):
         assert abs((centred[apart:] * centred[:-apart]).mean()) < 0.005  # five, of a million
+
+
+@pytest.mark.parametrize("rows", [slice(0, 4), slice(1, 3)], ids=["whole", "part"])
+def test_of_all_is_dropped_all(rows):
+    x = torch.ones(4, 500, requires_grad=True)
+    with Share(rows.start, rows.stop, 4):
+        found = dropout(x[rows], 1.0, training=True)
+    found.sum().backward()
+    assert not found.any() and not x.grad.any()
+    with pytest.raises(ValueError, match="probability"):
+        dropout(x, 1.5, training=True)
 
 
 def test_the_smallest_and_the_largest_share():

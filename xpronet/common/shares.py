@@ -98,7 +98,7 @@ def rows(x: Tensor, whole: Tensor | None = None) -> Tensor:
 def dropout(x: Tensor, p: float, training: bool, *, dim: int = 0) -> Tensor:
     """Dropout whose draws belong to places in the batch: each part draws for all studies, which lie along `dim`."""
     on_cpu = x.device.type == "cpu"
-    if not (training and p and (_entered or on_cpu)):
+    if not (training and 0 < p < 1 and (_entered or on_cpu)):
         return F.dropout(x, p, training)
     shape = (*x.shape[:dim], studies(x.shape[dim]), *x.shape[dim + 1 :])
     kept = (_kept(x, shape, p) if on_cpu else x.new_empty(shape).bernoulli_(1 - p)).div_(1 - p)
