@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from xpronet.common.shares import Share, dropout
-from xpronet.model.transformer import Attention, FeedForward
+from xpronet.model.transformer import Attention, FeedForward, as_bias
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 SWITCHES = ("dropout", "feature_dropout", "attention_dropout", "prototype_dropout")
@@ -69,6 +69,19 @@ def test_attention_weights(model, training):
         keys = torch.eye(16).expand(1, HEADS, 16, 16)
         found = attention.train(training)(torch.ones(1, 20, WIDTH), keys, keys, None)
         assert values(16 * found) == model.expected("attention_dropout", training)
+
+
+@torch.no_grad()
+def test_attention_reads_a_mask_of_numbers(training):
+    """As a search gives it, and to the same bits as the mask that it is made of."""
+    attention, x = Attention(WIDTH, HEADS, 0.5).train(training), torch.randn(2, 20, WIDTH)
+    mask = torch.rand(2, 1, 20, 20) < 0.5
+    mask[..., 0] = True
+    found = []
+    for each in (mask, as_bias(mask, x)):
+        torch.manual_seed(2)
+        found.append(attention(x, *attention.project(x), each))
+    assert torch.equal(*found)
 
 
 @torch.no_grad()

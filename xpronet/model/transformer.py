@@ -233,7 +233,12 @@ def transposed(network: nn.Module) -> None:
 
 
 def as_bias(mask: Tensor, like: Tensor) -> Tensor:
-    """True -> 0 and False -> -inf, in the type of `like`: to be added, in less time than numbers are filled in."""
+    """True -> 0 and False -> -inf, in the type of `like`: to be added, in less time than numbers are filled in.
+
+    A mask of numbers is one already.
+    """
+    if mask.is_floating_point():
+        return mask
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, -torch.inf)
 
 
