@@ -30,6 +30,18 @@ MASS = "there is a mass in the {} lobe ."
             (1, 1),
             (0, 0),
         ),
+        (["a left-sided pleural effusion ."], [EFFUSION.format("left")], (1, 1), (0, 0)),
+        (["left-lower-lobe mass ."], [MASS.format("left lower")], (1, 1), (1, 1)),
+        (["bibasilar atelectasis ."], ["bilateral atelectasis ."], (1, 1), (0, 0)),
+        (["bibasal atelectasis ."], ["left atelectasis ."], (0, 1), (0, 0)),
+        (["biapical pneumothorax ."], ["right pneumothorax . left pneumothorax ."], (1, 1), (0, 0)),
+        # A sentence's places are those of all its findings.
+        (
+            ["left atelectasis with right pleural effusion ."],
+            ["left atelectasis . " + EFFUSION.format("right")],
+            (0, 2),
+            (0, 0),
+        ),
         # Each study by itself, each finding by itself.
         ([EFFUSION.format("left"), EFFUSION.format("right")], [EFFUSION.format("right")] * 2, (1, 2), (0, 0)),
         (

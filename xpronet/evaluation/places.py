@@ -10,7 +10,11 @@ from xpronet.labels.templates import sentences
 
 BOTH = {"left", "right"}
 WORDS = {
-    "side": {"left": {"left"}, "right": {"right"}, "bilateral": BOTH, "bilaterally": BOTH, "both": BOTH},
+    "side": {
+        "left": {"left"},
+        "right": {"right"},
+        **dict.fromkeys(("bilateral", "bilaterally", "both", "bibasilar", "bibasal", "biapical"), BOTH),
+    },
     "lobe": {"upper": {"upper"}, "middle": {"middle"}, "lower": {"lower"}},
 }
 
@@ -21,7 +25,8 @@ def places(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, fl
     """How often a finding that both reports place is placed alike.
 
     A finding is an observation that the rule labeller finds in a sentence; its places are the sides, or lobes, which
-    its sentences name. What only one of the reports names, or places, counts for nothing.
+    its sentences name, for whichever of their findings. What only one of the reports names, or places, counts for
+    nothing.
 
     Args:
         references, hypotheses: N cleaned reports each.
@@ -46,7 +51,7 @@ def _named(report: Sequence[str], found: Mapping[str, np.ndarray]) -> Named:
     named: Named = {}
     for sentence in report:
         for kind, words in WORDS.items():
-            said = set().union(*(words.get(word, ()) for word in sentence.split()))
+            said = set().union(*(words.get(word, ()) for word in sentence.replace("-", " ").split()))
             for observation in found[sentence].nonzero()[0] if said else ():
                 if observation != NO_FINDING:
                     named.setdefault((observation, kind), set()).update(said)
