@@ -17,6 +17,7 @@ WORDS = {
     },
     "lobe": {"upper": {"upper"}, "middle": {"middle"}, "lower": {"lower"}},
 }
+LUNG = {"lobe", "lobes", "lung", "lungs", "zone", "zones"}  # of which one is upper; so is a rib, or half a vein
 
 Named = dict[tuple[int, str], set[str]]  # observation and kind of place -> the places
 
@@ -50,8 +51,11 @@ def _named(report: Sequence[str], found: Mapping[str, np.ndarray]) -> Named:
     """Of a report's sentences, and of each sentence which observations (14,) bool it finds."""
     named: Named = {}
     for sentence in report:
+        written = sentence.replace("-", " ").split()
         for kind, words in WORDS.items():
-            said = set().union(*(words.get(word, ()) for word in sentence.replace("-", " ").split()))
+            if kind == "lobe" and LUNG.isdisjoint(written):
+                continue
+            said = set().union(*(words.get(word, ()) for word in written))
             for observation in found[sentence].nonzero()[0] if said else ():
                 if observation != NO_FINDING:
                     named.setdefault((observation, kind), set()).update(said)
