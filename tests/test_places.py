@@ -35,6 +35,8 @@ MASS = "there is a mass in the {} lobe ."
         (["bibasilar atelectasis ."], ["bilateral atelectasis ."], (1, 1), (0, 0)),
         (["bibasal atelectasis ."], ["left atelectasis ."], (0, 1), (0, 0)),
         (["biapical pneumothorax ."], ["right pneumothorax . left pneumothorax ."], (1, 1), (0, 0)),
+        (["there is a mass in the lingula ."], [MASS.format("left upper")], (1, 1), (0, 1)),
+        (["there is a lingular mass ."], [MASS.format("right middle")], (0, 1), (1, 1)),
         # What is upper or lower but no part of a lung is no lobe.
         (["fracture of a lower thoracic vertebra ."], ["fracture of an upper thoracic vertebra ."], (0, 0), (0, 0)),
         (["right picc with tip in lower svc ."], ["right picc with tip in upper svc ."], (1, 1), (0, 0)),

@@ -9,15 +9,25 @@ from xpronet.labels.conditions import NO_FINDING, POSITIVE
 from xpronet.labels.templates import sentences
 
 BOTH = {"left", "right"}
+LINGULA = ("lingula", "lingular")  # of the left lung, where the right one has a middle lobe
 WORDS = {
     "side": {
         "left": {"left"},
         "right": {"right"},
+        **dict.fromkeys(LINGULA, {"left"}),
         **dict.fromkeys(("bilateral", "bilaterally", "both", "bibasilar", "bibasal", "biapical"), BOTH),
     },
-    "lobe": {"upper": {"upper"}, "middle": {"middle"}, "lower": {"lower"}},
+    "lobe": {"upper": {"upper"}, "middle": {"middle"}, "lower": {"lower"}, **dict.fromkeys(LINGULA, {"middle"})},
 }
-LUNG = {"lobe", "lobes", "lung", "lungs", "zone", "zones"}  # of which one is upper; so is a rib, or half a vein
+LUNG = {
+    "lobe",
+    "lobes",
+    "lung",
+    "lungs",
+    "zone",
+    "zones",
+    *LINGULA,
+}  # a rib is upper too, and half a vein
 
 Named = dict[tuple[int, str], set[str]]  # observation and kind of place -> the places
 
