@@ -183,6 +183,7 @@ def test_the_page_gets_the_tables_and_keeps_its_prose(rows, tmp_path):
     gammas = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| 1 ", "| 10 ", "| 15 "))]
     assert gammas == ["| 1", "| 10", "| 15"]  # by value, the full model's among them
     assert "The paper: Figure 5, IU-Xray: best at 15" in text
+    assert "; 0.0001 / < 0.01 |" in text and "/ 0.00" not in text
     first, second, third = result["rows"][FULL]["BLEU_4"]["seeds"]
     assert f"| XProNet, seed 1 | **{first:.3f}** [0.200, 0.300] |" in text  # the whole interval above the floor
     assert f"| XProNet, seed 2 | {second:.3f} [0.200, 0.300] |" in text  # its end no more than the floor

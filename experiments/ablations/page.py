@@ -142,4 +142,5 @@ def _difference(found: Mapping[str, Any]) -> str:
     if found["p_seeds"] is None:
         return f"{text}; {found['p_studies_holm']:.4f}"
     by_seed = ", ".join(f"{value:+.3f}" for value in found["seeds"])
-    return f"{text} ({by_seed}); {found['p_studies_holm']:.4f} / {found['p_seeds']:.2f}"
+    p_seeds = f"{found['p_seeds']:.2f}" if found["p_seeds"] >= 0.005 else "< 0.01"
+    return f"{text} ({by_seed}); {found['p_studies_holm']:.4f} / {p_seeds}"
