@@ -1,12 +1,15 @@
-"""The contrastive loss with backward, against one product of the same size with backward."""
+"""The contrastive loss against one product of the same size, and dropout against PyTorch's, each with backward."""
 
 import torch
+import torch.nn.functional as F
 
 from benchmarks.measure import alternate, at_most
 from benchmarks.setting import CONFIG, labels
+from xpronet.common.shares import dropout
 from xpronet.model.losses import contrastive_loss
 
 BATCH = 192
+PATCHES = (16, 98, CONFIG.d_model)  # of a batch
 
 
 def rows() -> list[dict]:
@@ -20,4 +23,16 @@ def rows() -> list[dict]:
     def product() -> None:
         (responses @ other).backward(upstream)
 
-    return [at_most(f"contrastive loss, B = {BATCH}", *alternate(loss, product, repeats=500), 1.5)]
+    patches = torch.randn(PATCHES, requires_grad=True)
+    return [
+        at_most(f"contrastive loss, B = {BATCH}", *alternate(loss, product, repeats=500), 1.5),
+        at_most(
+            "dropout of a batch's patches",
+            *alternate(
+                lambda: dropout(patches, CONFIG.dropout, True).sum().backward(),
+                lambda: F.dropout(patches, CONFIG.dropout, True).sum().backward(),
+                repeats=100,
+            ),
+            1,
+        ),
+    ]

@@ -19,15 +19,7 @@ WORDS = {
     },
     "lobe": {"upper": {"upper"}, "middle": {"middle"}, "lower": {"lower"}, **dict.fromkeys(LINGULA, {"middle"})},
 }
-LUNG = {
-    "lobe",
-    "lobes",
-    "lung",
-    "lungs",
-    "zone",
-    "zones",
-    *LINGULA,
-}  # a rib is upper too, and half a vein
+LUNG = {"lobe", "lobes", "lung", "lungs", "zone", "zones", *LINGULA}  # ribs and veins have an upper part too
 
 Named = dict[tuple[int, str], set[str]]  # observation and kind of place -> the places
 
