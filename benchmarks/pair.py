@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -16,16 +17,17 @@ from benchmarks.measure import at_least
 from benchmarks.setting import BATCH, CONFIG, OBJECTIVE, VIEWS, model
 from benchmarks.systems import batch, stepping
 from benchmarks.training import PARAMS, whole_batch
+from xpronet.common.params import load_yaml
 from xpronet.common.processes import together
 from xpronet.common.shares import Share, synchronise
+from xpronet.encoders.backbones import WIDTH
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.training.loop import optimiser, step
 from xpronet.training.params import TrainParams
 
 THREADS, STEPS = 2, 2
-SMALL_STEPS = 40
-# The phantom's sizes.
-SMALL = {"backbone": "resnet18", "d_model": 128, "d_ff": 256, "layers": 1, "gamma": 10, "n_prototypes": 16}
+SMALL_STEPS, PATCHES = 40, 9  # of images of 96 pixels
+PRESET = Path("presets/phantom.yaml")
 
 
 def rows() -> list[dict]:
@@ -61,8 +63,13 @@ def alone(threads: int) -> float:
     """Steps per second of a model of the phantom's size from stored patch features."""
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    network = XProNet(ModelConfig(vocab_size=CONFIG.vocab_size, **SMALL))
-    return SMALL_STEPS / timed(stepping(network, batch(patches=9, channels=512)), SMALL_STEPS)
+    preset = load_yaml(PRESET)
+    sizes = {name: preset["model"][name] for name in ("backbone", "d_model", "d_ff", "heads", "layers")}
+    sizes |= {name: preset[name] for name in ("gamma", "n_prototypes")}
+    work = stepping(
+        XProNet(ModelConfig(vocab_size=CONFIG.vocab_size, **sizes)), batch(PATCHES, WIDTH[sizes["backbone"]])
+    )
+    return SMALL_STEPS / timed(work, SMALL_STEPS)
 
 
 def timed(work: Callable[[], object], times: int, wait: Callable[[], None] = lambda: None) -> float:

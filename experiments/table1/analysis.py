@@ -1,6 +1,5 @@
 """What the finished runs show: each system's scores with intervals, floors, sizes and times."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from benchmarks.systems import batch, stepping
 from experiments import study
-from experiments.ablations.analysis import SHOWN, details_of, look_at
+from experiments.ablations.analysis import SHOWN, details_of, look_at, steps
 from experiments.runs import BUDGET, EPOCHS, Run
 from stages.check import Params
 from stages.train import build
@@ -72,7 +71,7 @@ def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_arg
         "seeds": list(seeds),
         "studies": len(tables[0].means),
         "labeller": labeller,
-        "steps": math.ceil(keys["phantom"]["train"] / BATCH) * EPOCHS,
+        "steps": steps({**keys, "train": {"batch_size": BATCH, "epochs": EPOCHS}}),
         "systems": rows,
         "floors": {
             floor: {metric: study.summary([each["floors"][floor][metric] for each in details]) for metric in SHOWN}
