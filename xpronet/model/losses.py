@@ -116,7 +116,6 @@ def contrastive_loss(
     (w/o IMLCS). `clamp=False` lets a positive pair above its term earn a negative loss, Eq. 17 to the letter; the
     published code clamps it at 0 (row 9). No Finding counts as a common label (row 18).
     """
-    similarity = _Cosines.apply(responses)  # (B, B)
     common, counts = labels @ labels.T, labels.sum(dim=1).clamp(min=0.5)  # without labels nothing is in common
     positive = common.clamp(max=1)  # 1 or 0
     of_both = counts[:, None] + counts  # h_t, Eq. 18; h_d is it less twice the common labels
@@ -126,34 +125,36 @@ def contrastive_loss(
     ceiling = torch.exp(exponent)  # θ^(-h_d / h_t)
     # Ceiling less similarity of a positive pair, similarity less α of a negative one.
     offset = torch.addcmul(common.new_full((), -alpha), positive, ceiling + alpha)
-    gap = torch.addcmul(offset, torch.rsub(positive, 1, alpha=2), similarity)  # Eq. 17
-    counted = F.relu(gap) if clamp else torch.where(positive > 0, gap, F.relu(gap))
-    return counted.sum() / len(responses) ** 2  # Eq. 17
+    return _Gaps.apply(responses, offset, torch.rsub(positive, 1, alpha=2), clamp)
 
 
-class _Cosines(torch.autograd.Function):
-    """Cosines of all pairs of rows, (B, D) -> (B, B), 0 where a row is, for a loss that is symmetric in each pair.
+class _Gaps(torch.autograd.Function):
+    """Eq. 17 of responses (B, D): the mean over all pairs of max(0, offset + sign · cosine), both symmetric (B, B).
 
-    Instead of the rows their products are normalised, and so is the gradient: it is one product then, where that of
-    normalised rows by themselves would be two.
+    Where not `clamp`, the maximum is taken of negative pairs alone, whose sign is +1. Of a row of zeros cosines are 0.
+    The gradient is known pair by pair, and instead of rows their products are normalised, and so is it: that is one
+    product where normalised rows by themselves would need two, and no pass over pairs more than needed.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, offset: Tensor, sign: Tensor, clamp: bool) -> Tensor:
         products = x @ x.T
         inverse = products.diagonal().clamp(min=1e-24).rsqrt()  # (B,), of the norms
         scale = inverse[:, None] * inverse
         cosines = products * scale
-        ctx.save_for_backward(x, cosines, inverse, scale)
-        return cosines
+        gap = torch.addcmul(offset, sign, cosines)
+        counted = gap > 0 if clamp else (gap > 0) | (sign < 0)
+        ctx.save_for_backward(x, cosines, inverse, scale, sign * counted)
+        return (gap * counted).sum() / len(x) ** 2
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        x, cosines, inverse, scale = ctx.saved_tensors
-        weights = gradient * scale
-        weights.diagonal().sub_(torch.linalg.vecdot(gradient, cosines) * inverse.square())  # of the norms
-        return 2 * (weights @ x)
+    def backward(ctx, gradient: Tensor):
+        x, cosines, inverse, scale, slope = ctx.saved_tensors
+        slope = slope * (gradient / len(x) ** 2)  # of each cosine
+        weights = slope * scale
+        weights.diagonal().sub_(torch.linalg.vecdot(slope, cosines) * inverse.square())  # of the norms
+        return 2 * (weights @ x), None, None, None
 
 
 def cross_entropy(log_probs: Tensor, targets: Tensor, words: Tensor | None = None) -> Tensor:
