@@ -1,5 +1,6 @@
 """The number of processes decides how soon a training ends, not what it ends in; none waits for one that is gone."""
 
+import copy
 import os
 import shutil
 import signal
@@ -236,3 +237,40 @@ def test_batch_norm_becomes_that_of_all_processes_in_place():
     synchronise(network)
     assert network[1] is norm and isinstance(norm, BatchNorm) and list(network.state_dict()) == names
     assert torch.equal(network(images), expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("first", [3, 5, 0])
+def test_batch_norm_of_all_processes_is_that_of_the_whole_batch(first, precision, layout):
+    """Its values, gradients and running statistics, whoever has how many images, and one none."""
+    torch.manual_seed(1)
+    weights = torch.float64 if precision == torch.float64 else torch.float32
+    plain, images = nn.BatchNorm2d(4).to(weights), (3 * torch.randn(5, 4, 6, 7) + 2).to(precision)
+    nn.init.normal_(plain.weight)
+    nn.init.normal_(plain.bias)
+    upstream, images = torch.randn(5, 4, 6, 7).to(precision), images.contiguous(memory_format=layout)
+    whole = copy.deepcopy(plain)
+    x = images.to(weights).requires_grad_()
+    expected = whole(x)
+    expected.backward(upstream.to(weights))
+    near = {"rtol": 1e-9, "atol": 1e-9} if precision == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
+    rounded = {"rtol": 2e-2, "atol": 2e-2} if precision == torch.bfloat16 else near
+
+    def work(group: Group):
+        own = slice(0, first) if group.first else slice(first, 5)
+        norm, part = copy.deepcopy(plain), images[own].detach().requires_grad_()
+        synchronise(norm)
+        with Share(own.start, own.stop, 5, group):
+            found = norm(part)
+            found.backward(upstream[own])
+        assert found.dtype == part.grad.dtype == precision
+        torch.testing.assert_close(found.to(weights), expected[own], **rounded)
+        torch.testing.assert_close(part.grad.to(weights), x.grad[own], **rounded)
+        for name in ("weight", "bias"):
+            whole_sum = group.add(getattr(norm, name).grad.clone())
+            torch.testing.assert_close(whole_sum, getattr(whole, name).grad, **rounded)
+        for name, buffer in norm.named_buffers():
+            torch.testing.assert_close(buffer, dict(whole.named_buffers())[name], **near)
+
+    assert sharing(work) == [0, 0]

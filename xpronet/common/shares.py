@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from xpronet.common.processes import ALONE, Group
 
@@ -137,39 +138,71 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not (_entered and self.training):
             return super().forward(x)
-        wide = x.float()  # (n, C, h, w)
-        count = total(torch.tensor(float(wide.numel() // wide.shape[1])))
-        mean = _Sum.apply(wide.sum(dim=(0, 2, 3))) / count  # (C,)
-        centred = wide - mean[:, None, None]
-        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        mean, variance, count = _statistics(x, self.weight.dtype)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return _Normalised.apply(x, self.weight, self.bias, mean, variance, count, self.eps)
+
+
+@torch.no_grad()
+def _statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance (C,) of the images (n, C, h, w) of all processes, and of how many numbers each is."""
+    count = x.numel() // x.shape[1]
+    sums = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
+    if count:
+        unused = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)  # without them bfloat16 has its own dtype
+        mean, variance = (each.double() for each in torch.ops.aten.batch_norm_update_stats(x, *unused, 0.0))
+        sums = torch.stack([mean, variance + mean.square()]) * count
+    message = torch.cat([sums.flatten(), sums.new_tensor([count])])
+    dist.all_reduce(message)
+    mean, square = (message[:-1] / message[-1]).view(2, -1)
+    return mean.to(dtype), (square - mean.square()).to(dtype), message[-1].to(dtype)
+
+
+class _Normalised(torch.autograd.Function):
+    """Batch norm by statistics of all processes, with the gradient that goes through these.
+
+    By PyTorch's kernels of evaluation, which take statistics as they are and pass over the images once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, count: Tensor, eps: float
+    ):
+        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.eps = eps
+        return torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0] if len(x) else x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        x, weight, mean, variance, count = ctx.saved_tensors
+        own = weight.new_zeros(2, len(weight))  # of weight and bias, by these images
+        if len(x):
+            last = x.is_contiguous(memory_format=torch.channels_last)
+            # Where only one of the two has its channels last, PyTorch 2.14 computes wrong sums on a CPU.
+            gradient = gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+            fixed = (weight, mean, variance, None, None, False, ctx.eps, [False, True, True])
+            own = torch.stack(torch.ops.aten.native_batch_norm_backward(gradient, x, *fixed)[1:])
+        every = own.clone()
+        dist.all_reduce(every)
+        # With z = (x - mean) / deviation it is weight / deviation (dy - mean dy - z mean of z dy), here sorted by x.
+        of_weight, of_bias = every / count
+        inverse = (variance + ctx.eps).rsqrt()
+        scale = weight * inverse
+        slope = -scale * inverse * of_weight
+        shift = -scale * of_bias - slope * mean
+        scale, slope, shift = (each[:, None, None] for each in (scale, slope, shift))
+        of_x = torch.addcmul(shift, x, slope).addcmul_(gradient, scale)
+        return of_x.to(x.dtype), *own, None, None, None, None
 
 
 def counted_as(batches: float, norms: Iterable[nn.BatchNorm2d]) -> None:
     """What comes next moves the running statistics of batch norms as so many batches do."""
     for norm in norms:
         norm.momentum = 1 - (1 - MOMENTUM) ** batches
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of what each makes of it."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
 
 
 def synchronise(module: nn.Module) -> None:
