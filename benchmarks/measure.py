@@ -1,8 +1,9 @@
 """How a benchmark compares two sides: in one process, taking turns, by the lower quartile of each."""
 
-import statistics
 import time
 from collections.abc import Callable
+
+import numpy as np
 
 
 def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeats: int) -> tuple[float, float]:
@@ -17,7 +18,7 @@ def alternate(ours: Callable[[], object], limit: Callable[[], object], *, repeat
             started = time.perf_counter()
             side()
             seconds.append(time.perf_counter() - started)
-    return tuple(statistics.quantiles(times[side], method="inclusive")[0] for side in (ours, limit))
+    return tuple(float(np.quantile(times[side], 0.25)) for side in (ours, limit))
 
 
 def at_most(name: str, ours: float, limit: float, must: float, unit: str = "s") -> dict:
