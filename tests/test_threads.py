@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from xpronet.common import processes
-from xpronet.common.threads import take, wait_asleep
+from xpronet.common.threads import SPINS, take, wait_asleep
 
 ROOT = Path(__file__).resolve().parents[1]
+SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 # Runs a module as `python -m` does, or what follows -c, and says what OpenMP would read when PyTorch is first imported,
 # which ends it; else what it would read at the end.
 WATCHED = """
@@ -22,7 +23,7 @@ import os, runpy, sys
 out = os.dup(1)  # which pytest takes for itself
 
 def say():
-    os.write(out, f"{os.environ.get('OMP_WAIT_POLICY')}".encode())
+    os.write(out, f"{os.environ.get('OMP_WAIT_POLICY')} {os.environ.get('GOMP_SPINCOUNT')}".encode())
     os._exit(0)
 
 class Watch:
@@ -48,12 +49,20 @@ ENTRIES = [
 ]
 
 
-@pytest.mark.parametrize("own", [None, "ACTIVE"])
-def test_threads_wait_asleep_wherever_we_compute(own, tmp_path):
+@pytest.mark.parametrize(
+    ("own", "read"),
+    [
+        ({}, f"PASSIVE {SPINS}"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "PASSIVE None"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE 7"),
+    ],
+)
+def test_threads_wait_asleep_wherever_we_compute(own, read, tmp_path):
     """OpenMP reads it once, when PyTorch loads it: a moment later is too late. A user's own word stands."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"PYTHONPATH": str(ROOT)} | ({"OMP_WAIT_POLICY": own} if own else {})
-    entries = ENTRIES if own is None else ENTRIES[:1]
+    environment = {name: value for name, value in os.environ.items() if name not in SET}
+    environment |= {"PYTHONPATH": str(ROOT), **own}
+    entries = ENTRIES[:1] if own else ENTRIES
     running = [
         subprocess.Popen(
             [sys.executable, "-c", WATCHED, *entry],
@@ -68,16 +77,17 @@ def test_threads_wait_asleep_wherever_we_compute(own, tmp_path):
     said = {
         " ".join(entry[1:3]): process.communicate()[0].strip() for entry, process in zip(entries, running, strict=True)
     }
-    assert said == dict.fromkeys(said, own or "PASSIVE")
+    assert said == dict.fromkeys(said, read)
 
 
 def test_the_watch_would_see_it_missing(tmp_path, monkeypatch):
     """And processes that this one starts have it, worker processes among them."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in SET:
+        monkeypatch.delenv(name, raising=False)
     command = [sys.executable, "-c", WATCHED, "-c", "import torch"]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == "None"
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "None None"
     wait_asleep()
-    assert subprocess.run(command, capture_output=True, text=True).stdout == "PASSIVE"
+    assert subprocess.run(command, capture_output=True, text=True).stdout == f"PASSIVE {SPINS}"
 
 
 def test_a_process_computes_with_the_threads_it_is_told():
