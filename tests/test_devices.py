@@ -4,6 +4,7 @@ On a stand-in that refuses what a GPU refuses, everywhere; and on the GPU itself
 """
 
 import copy
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from tests.made import pack_of
 from tests.published import RECIPE
 from tests.recorded import CLASSIFIER
 from tests.test_end_to_end import MINIATURE
+from tests.test_processes import normalised
 from xpronet.classifier import network as classifier_network
 from xpronet.classifier.fit import fit
 from xpronet.classifier.network import predict
@@ -205,6 +207,22 @@ def test_two_processes_share_the_gpus(start, pack, tmp_path):
     torch.multiprocessing.spawn(extract_together, args=work, nprocs=2)
     two = [np.load(tmp_path / f"two/{name}.npy") for name in ("visual", "flipped")]
     np.testing.assert_allclose(two, one, **CLOSE)
+
+
+def normalise_together(rank: int, device: torch.device, port: int) -> None:
+    launched(rank, 2, port)
+    with together(1, device) as group:
+        for precision, layout in itertools.product(
+            (torch.float32, torch.bfloat16), (torch.contiguous_format, torch.channels_last)
+        ):
+            normalised(group, 3, precision, layout, device=group.place(device))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_two_processes_normalise_on_the_gpus():
+    """By other kernels than a CPU's."""
+    torch.multiprocessing.spawn(normalise_together, args=(torch.device("cuda"), free_port()), nprocs=2)
 
 
 @pytest.mark.parametrize(("process", "gpus", "its"), [(0, 2, 0), (1, 2, 1), (2, 2, 0), (1, 1, 0)])

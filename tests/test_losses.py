@@ -45,6 +45,7 @@ def test_the_gradient_is_that_of_finite_differences(clamp):
     responses = torch.randn(6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     options = {"theta": 1.5, "alpha": 0.1, "clamp": clamp}
     assert torch.autograd.gradcheck(lambda x: contrastive_loss(x, labels, **options), responses)
+    contrastive_loss(responses, labels.float(), **options).backward()  # of another precision
     nothing = torch.zeros(3, 5, requires_grad=True)
     contrastive_loss(nothing, labels[:3].float(), **options).backward()
     assert torch.equal(nothing.grad, torch.zeros(3, 5))

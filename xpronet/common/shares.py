@@ -150,15 +150,16 @@ class BatchNorm(nn.BatchNorm2d):
 def _statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance (C,) of the images (n, C, h, w) of all processes, and of how many numbers each is."""
     count = x.numel() // x.shape[1]
-    sums = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
+    sums = torch.zeros(2 * x.shape[1] + 1, dtype=torch.float64, device=x.device)
     if count:
         unused = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)  # without them bfloat16 has its own dtype
         mean, variance = (each.double() for each in torch.ops.aten.batch_norm_update_stats(x, *unused, 0.0))
-        sums = torch.stack([mean, variance + mean.square()]) * count
-    message = torch.cat([sums.flatten(), sums.new_tensor([count])])
-    dist.all_reduce(message)
-    mean, square = (message[:-1] / message[-1]).view(2, -1)
-    return mean.to(dtype), (square - mean.square()).to(dtype), message[-1].to(dtype)
+        sums[:-1] = torch.cat([mean, variance + mean.square()]) * count
+        sums[-1] = count
+    dist.all_reduce(sums)
+    mean, square = (sums[:-1] / sums[-1]).view(2, -1)
+    variance = (square - mean.square()).clamp(min=0)  # rounding can bring that of a constant below
+    return mean.to(dtype), variance.to(dtype), sums[-1].to(dtype)
 
 
 class _Normalised(torch.autograd.Function):
@@ -179,18 +180,18 @@ class _Normalised(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor):
         x, weight, mean, variance, count = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
         own = weight.new_zeros(2, len(weight))  # of weight and bias, by these images
         if len(x):
             last = x.is_contiguous(memory_format=torch.channels_last)
             # Where only one of the two has its channels last, PyTorch 2.14 computes wrong sums on a CPU.
             gradient = gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-            fixed = (weight, mean, variance, None, None, False, ctx.eps, [False, True, True])
+            fixed = (weight, mean, variance, mean, inverse, False, ctx.eps, [False, True, True])
             own = torch.stack(torch.ops.aten.native_batch_norm_backward(gradient, x, *fixed)[1:])
         every = own.clone()
         dist.all_reduce(every)
         # With z = (x - mean) / deviation it is weight / deviation (dy - mean dy - z mean of z dy), here sorted by x.
         of_weight, of_bias = every / count
-        inverse = (variance + ctx.eps).rsqrt()
         scale = weight * inverse
         slope = -scale * inverse * of_weight
         shift = -scale * of_bias - slope * mean

@@ -144,7 +144,7 @@ class _Gaps(torch.autograd.Function):
         cosines = products * scale
         gap = torch.addcmul(offset, sign, cosines)
         counted = gap > 0 if clamp else (gap > 0) | (sign < 0)
-        ctx.save_for_backward(x, cosines, inverse, scale, sign * counted)
+        ctx.save_for_backward(x, cosines, inverse, scale, (sign * counted).to(x.dtype))
         return (gap * counted).sum() / len(x) ** 2
 
     @staticmethod
