@@ -219,7 +219,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     several = len(result["comparisons"]) > 1
     for each in result["comparisons"]:
         title = f"{result['studies']:,} studies of {result['split']}, labels {result['labels']}"
-        title += f", {result['protocol']} references; reports and references are cleaned alike"
+        title += f", {result['protocol']} references, cleaned as reports from files are"
         grid = Grid("", title=f"\n{title}", title_justify="left", box=None)
         for column in (result["baseline"], each["name"], "difference", "95 % interval", "p", *["p, Holm"] * several):
             grid.add_column(escape(column), justify="right")
