@@ -1,7 +1,7 @@
 """A training step beside another program of as many threads, which does the same, against the step alone.
 
-Threads that wait asleep leave their core to those that work (xpronet/common/threads.py). What it is when they spin, as
-PyTorch has it by itself: `GOMP_SPINCOUNT=300000 python -m benchmarks beside`.
+Threads that wait asleep leave their core to those that work (xpronet/common/threads.py). What it is when they spin for
+long, as PyTorch has it by itself: `GOMP_SPINCOUNT=300000 python -m benchmarks beside`.
 """
 
 import os
