@@ -142,10 +142,10 @@ class _Gaps(torch.autograd.Function):
         inverse = products.diagonal().clamp(min=1e-24).rsqrt()  # (B,), of the norms
         scale = inverse[:, None] * inverse
         cosines = products * scale
-        gap = torch.addcmul(offset, sign, cosines)
+        gap = torch.addcmul(offset, sign, cosines)  # Eq. 17
         counted = gap > 0 if clamp else (gap > 0) | (sign < 0)
         ctx.save_for_backward(x, cosines, inverse, scale, (sign * counted).to(x.dtype))
-        return (gap * counted).sum() / len(x) ** 2
+        return (gap * counted).sum() / len(x) ** 2  # Eq. 17
 
     @staticmethod
     @once_differentiable
