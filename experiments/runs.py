@@ -3,13 +3,19 @@
 A study that was interrupted goes on where it stopped: what an experiment has of this commit is not run again.
 """
 
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
+from dvc.api import DVCFileSystem
 
+from xpronet.training.params import TRAINED
+
+STARTS = Path(".dvc/tmp/starts")  # copies of models that a second phase goes on from
 EPOCHS = 6  # of the phantom preset's 20
 BUDGET = [f"train.epochs={EPOCHS}", f"train.freeze_epochs={EPOCHS}"]
 
@@ -21,6 +27,7 @@ class Run:
     row: str
     seed: int
     changes: Sequence[str]
+    after: str | None = None  # the row whose model of the same seed it goes on from
 
     @property
     def name(self) -> str:
@@ -46,6 +53,8 @@ def run_all(runs: Sequence[Run]) -> None:
             minutes = (time.monotonic() - started) / number * (len(todo) - number) / 60
             left = f"; about {minutes:.0f} min left"
         changes = [f"seed={run.seed}", *run.changes]
+        if run.after:
+            changes.append(f"train.start={model_of(f'{run.after}-{run.seed}')}")
         typer.echo(f"[{number + 1}/{len(todo)}] {run.name}: {' '.join(changes)}{left}")
         # Not --force for a name that is taken: it would run every stage again instead of what the change touches.
         subprocess.run(["dvc", "exp", "remove", run.name], capture_output=True)
@@ -54,6 +63,14 @@ def run_all(runs: Sequence[Run]) -> None:
             command += ["--set-param", change]
         if subprocess.run(command).returncode:
             raise ValueError(f"experiment {run.name} failed: {' '.join(command)}")
+
+
+def model_of(name: str) -> Path:
+    """A copy of the model folder of a finished experiment, where DVC's copies of the repository find it too."""
+    folder = STARTS.resolve() / name
+    shutil.rmtree(folder, ignore_errors=True)
+    DVCFileSystem(rev=name).get(TRAINED, str(folder), recursive=True)
+    return folder
 
 
 def is_done(name: str) -> bool:

@@ -1,6 +1,7 @@
 """The study behind docs/table1.md: every system once per seed with one budget, and a page that says what came out."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import get_args
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.systems import Recorder, batch, products, stepping
+from experiments import runs as experiments
 from experiments import study
 from experiments.ablations.analysis import LOOKS, SHOWN
 from experiments.ablations.page import FLOORS
@@ -28,9 +30,11 @@ PRESET = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
 
 def test_every_system_has_a_run_of_the_same_budget_per_seed():
     runs = analysis.plan([1, 2])
-    assert len({run.name for run in runs}) == len(runs) == 2 * len(get_args(System))
+    first = [run for run in runs if not run.after]
+    assert len({run.name for run in runs}) == len(runs)
+    assert len(first) == 2 * len(get_args(System))
     budgets = set()
-    for run in runs:
+    for run in first:
         changes = dict(change.split("=") for change in run.changes)
         assert changes.pop("system") == run.row
         train = PRESET["train"] | {key.removeprefix("train."): int(value) for key, value in changes.items()}
@@ -39,8 +43,34 @@ def test_every_system_has_a_run_of_the_same_budget_per_seed():
     assert budgets == {(EPOCHS, EPOCHS, analysis.BATCH)}
 
 
+def test_a_second_phase_goes_on_from_the_first_of_its_seed(monkeypatch, tmp_path):
+    runs = analysis.plan([1, 2], ["xpronet", "hrgr", "cmas_rl"])
+    names = [run.name for run in runs]
+    second = [run for run in runs if run.after]
+    assert [run.name for run in second] == ["hrgr-rl-1", "cmas-rl-1", "hrgr-rl-2", "cmas-rl-2"]
+    assert not [run for run in analysis.plan([1], ["xpronet", "st"]) if run.after]
+    for run in second:
+        assert names.index(f"{run.after}-{run.seed}") < names.index(run.name)
+        changes = {key: yaml.safe_load(value) for key, value in (change.split("=") for change in run.changes)}
+        train = {key.removeprefix("train."): it for key, it in changes.items() if key.startswith("train.")}
+        validate(
+            Params, {**PRESET, "system": changes["system"], "train": {**PRESET["train"], **train, "start": "start"}}
+        )
+    commands = []
+    monkeypatch.setattr(experiments, "is_done", lambda name: not name.startswith("hrgr-rl"))
+    monkeypatch.setattr(experiments, "model_of", lambda name: tmp_path / name)
+    monkeypatch.setattr(
+        experiments.subprocess,
+        "run",
+        lambda command, **options: commands.append(command) or subprocess.CompletedProcess(command, 0),
+    )
+    experiments.run_all(runs)
+    ran = [command for command in commands if command[1:3] == ["exp", "run"]]
+    assert [command[-1] for command in ran] == [f"train.start={tmp_path}/hrgr-{seed}" for seed in (1, 2)]
+
+
 def test_the_paper_s_systems_are_those_that_are_here():
-    assert set(TITLES) == set(get_args(System))
+    assert set(TITLES) == {*get_args(System), *analysis.PHASES}
     assert all(set(rows) <= set(TITLES) for rows in PAPER.values())
 
 
@@ -54,6 +84,7 @@ def result() -> dict:
         "studies": 50,
         "labeller": "rules",
         "steps": 750,
+        "rewarded_steps": 250,
         "systems": {
             name: {
                 "scores": study.scores_of(each),
@@ -61,7 +92,7 @@ def result() -> dict:
                 "against_xpronet": against.get(name),
                 "looks": looks,
                 "parameters": 1_234_567,
-                "seconds_per_step": 0.1234,
+                "seconds_per_step": None if name in analysis.PHASES else 0.1234,
             }
             for name, each in found.items()
         },

@@ -29,15 +29,38 @@ WORDS, PATCHES = 760, 9  # of the step that is timed; patches as the phantom's
 D_PROTOTYPE = 896  # of the phantom's features
 TEMPLATES = 40  # about as many as the phantom's
 STEPS = 5  # timed
+# HRGR's and CMAS-RL's second phase, by rewards: row -> the row that it goes on from, and its credit (docs/systems.md).
+PHASES = {
+    "hrgr-rl": ("hrgr", ["train.credit=word"]),
+    "cmas-rl": (
+        "cmas_rl",
+        ["train.credit=sentence", "train.kind_reward=1", "train.cider_reward=0", "train.discount=0.9"],
+    ),
+}
+REWARDED_EPOCHS = 2
+REWARDED = [
+    "train.phase=scst",
+    "train.lr=5e-5",
+    f"train.epochs={REWARDED_EPOCHS}",
+    f"train.freeze_epochs={REWARDED_EPOCHS}",
+]
 LOOKS = ("distinct_reports", "same_side", "with_findings BLEU_4")  # beside the scores
 
 
 def plan(seeds: Sequence[int], systems: Sequence[str] = get_args(System)) -> list[Run]:
-    """Every run, seed by seed, so that an interrupted study has whole seeds."""
+    """Every run, seed by seed, so that an interrupted study has whole seeds; of a seed second phases come last."""
+    batch = f"train.batch_size={BATCH}"
+    second = {row: (first, credit) for row, (first, credit) in PHASES.items() if first in systems}
     return [
-        Run(system, seed, [f"system={system}", *BUDGET, f"train.batch_size={BATCH}"])
+        run
         for seed in seeds
-        for system in systems
+        for run in (
+            *(Run(system, seed, [f"system={system}", batch, *BUDGET]) for system in systems),
+            *(
+                Run(row, seed, [f"system={first}", batch, *REWARDED, *credit], after=first)
+                for row, (first, credit) in second.items()
+            ),
+        )
     ]
 
 
@@ -48,7 +71,7 @@ def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_arg
     for side in sides[1:]:
         check_same_studies(sides[0], side, "test")
     labeller, _, tables = score(sides, params)
-    found: dict[str, list] = {name: [] for name in systems}
+    found: dict[str, list] = {run.row: [] for run in runs}
     for run, side, table in zip(runs, sides, tables, strict=True):
         found[run.row].append((side, table))
     of_system = {name: [table for _, table in each] for name, each in found.items()}
@@ -57,14 +80,15 @@ def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_arg
     rows = {}
     for name, each in found.items():
         looks = [look_at(side.name) for side, _ in each]
-        network = network_of(keys, name)
+        first, _ = PHASES.get(name, (name, ()))
+        network = network_of(keys, first)
         rows[name] = {
             "scores": study.scores_of(of_system[name]),
             "intervals": statistics.intervals(study.pooled(of_system[name]), seed=1),
             "against_xpronet": against.get(name),
             "looks": {look: study.summary([run[look] for run in looks]) for look in LOOKS},
             "parameters": sum(p.numel() for key, p in network.named_parameters() if not key.startswith("visual.")),
-            "seconds_per_step": seconds_per_step(network),
+            "seconds_per_step": seconds_per_step(network) if first == name else None,
         }
     details = [details_of(side.name) for side, _ in found[REFERENCE]]
     return {
@@ -72,6 +96,7 @@ def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_arg
         "studies": len(tables[0].means),
         "labeller": labeller,
         "steps": steps({**keys, "train": {"batch_size": BATCH, "epochs": EPOCHS}}),
+        "rewarded_steps": steps({**keys, "train": {"batch_size": BATCH, "epochs": REWARDED_EPOCHS}}),
         "systems": rows,
         "floors": {
             floor: {metric: study.summary([each["floors"][floor][metric] for each in details]) for metric in SHOWN}
