@@ -43,7 +43,16 @@ def seeds_of(text: str) -> list[int]:
 
 
 def run_all(runs: Sequence[Run]) -> None:
-    """Run what is missing; ValueError when DVC fails, which has said why."""
+    """Run what is missing.
+
+    Raises:
+        ValueError: parameters are not those of the commit, or DVC fails, which has said why.
+    """
+    if _git("status", "--porcelain", "--", "params.yaml").strip():
+        raise ValueError(
+            "params.yaml is not that of the commit, as `dvc exp run` leaves it where it is killed: every run would have"
+            " its parameters; `git checkout HEAD params.yaml`, or commit it"
+        )
     todo = [run for run in runs if not is_done(run.name)]
     typer.echo(f"{len(runs)} experiments, {len(runs) - len(todo)} of them done")
     started = time.monotonic()

@@ -19,7 +19,7 @@ from experiments.ablations.page import FLOORS, PAPER, PAPER_CONSTANT, PAPER_SWEE
 from experiments.ablations.picture import draw
 from experiments.ablations.runs import FULL, ROWS, plan
 from experiments.markdown import BEGIN, END, put_between
-from experiments.runs import is_done
+from experiments.runs import is_done, run_all
 from stages.check import Params
 from xpronet.app import compare
 from xpronet.common.params import validate
@@ -323,3 +323,18 @@ def test_an_experiment_of_this_commit_is_not_run_again(tmp_path, monkeypatch):
     assert not is_done("full-1")  # something is not committed
     git(tmp_path, "commit", "--quiet", "--all", "-m", "two")
     assert not is_done("full-1")  # another commit
+
+
+def test_no_run_has_the_parameters_of_one_that_was_killed(tmp_path, monkeypatch):
+    """DVC leaves them in params.yaml, and another experiment changes its own keys only."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("epochs: 20\n")
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "one"]):
+        git(tmp_path, *arguments)
+    run_all([])
+    Path("params.yaml").write_text("epochs: 6\n")
+    with pytest.raises(ValueError, match="^params.yaml is not that of the commit"):
+        run_all([])
+    git(tmp_path, "add", "--all")
+    with pytest.raises(ValueError, match="^params.yaml is not that of the commit"):
+        run_all([])

@@ -58,6 +58,7 @@ def test_a_second_phase_goes_on_from_the_first_of_its_seed(monkeypatch, tmp_path
         )
     commands = []
     monkeypatch.setattr(experiments, "is_done", lambda name: not name.startswith("hrgr-rl"))
+    monkeypatch.setattr(experiments, "_git", lambda *arguments: "")
     monkeypatch.setattr(experiments, "model_of", lambda name: tmp_path / name)
     monkeypatch.setattr(
         experiments.subprocess,
