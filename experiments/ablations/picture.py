@@ -103,7 +103,7 @@ def _surely_others(against: Mapping[str, Any], metric: str, titles: Mapping[str,
     if not found:
         return "none differs from the full model beyond the seeds"
     names = ", ".join(titles[row] if isinstance(titles, Mapping) else row for row in found)
-    return f"{names} {'differs' if len(found) == 1 else 'differ'} from the full model (p over seeds < {SURE})"
+    return f"{names} {'differs' if len(found) == 1 else 'differ'} beyond the seeds (p < {SURE})"
 
 
 def _finish(axes: Axes, title: str, name: str, highest: float) -> None:
