@@ -1,6 +1,7 @@
 """The number of processes decides how soon a training ends, not what it ends in; none waits for one that is gone."""
 
 import copy
+import itertools
 import os
 import shutil
 import signal
@@ -239,12 +240,16 @@ def test_batch_norm_becomes_that_of_all_processes_in_place():
     assert torch.equal(network(images), expected)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("first", [3, 5, 0])
-def test_batch_norm_of_all_processes_is_that_of_the_whole_batch(first, precision, layout):
+@pytest.mark.apart
+def test_batch_norm_of_all_processes_is_that_of_the_whole_batch():
     """Whoever has how many images, and one none."""
-    assert sharing(lambda group: normalised(group, first, precision, layout, device=CPU)) == [0, 0]
+    layouts, precisions = (torch.contiguous_format, torch.channels_last), (torch.float64, torch.float32, torch.bfloat16)
+
+    def work(group: Group):
+        for case in itertools.product((3, 5, 0), precisions, layouts):
+            normalised(group, *case, device=CPU)
+
+    assert sharing(work) == [0, 0]
 
 
 def normalised(
