@@ -1,4 +1,4 @@
-"""`make bench`: every comparison, a table, and benchmarks/results.json. Some seven minutes on two quiet cores.
+"""`make bench`: every comparison, a table, and benchmarks/results.json. Some nine minutes on two quiet cores.
 
 Name parts to run only these: `python -m benchmarks decoding losses`.
 """

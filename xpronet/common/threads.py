@@ -2,7 +2,7 @@
 
 import os
 
-SPINS = "1000"  # some 20 µs
+SPINS = "500"  # some 10 µs
 
 
 def wait_asleep() -> None:
