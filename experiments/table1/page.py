@@ -16,7 +16,7 @@ TITLES = {
     "adaatt": "ADAATT",
     "topdown": "TopDown",
     "sentsat_kg": "SentSAT+KG",
-    "hrgr": "HRGR, first phase",
+    "hrgr": "HRGR (first phase)",
     "hrgr-rl": "HRGR",
     "coat": "CoAT",
     "cmas_rl": "CMAS-IL",
