@@ -54,7 +54,7 @@ def beam_search(
         NoNumbers: of some studies a log-probability is NaN, or none is finite.
     """
     rows = torch.arange(batch, device=device)
-    past = torch.zeros(batch, beam_size, 0, dtype=torch.int64, device=device)  # tokens of each beam
+    past = torch.zeros(batch, beam_size, max_length, dtype=torch.int64, device=device)  # tokens of each beam
     sums = torch.full((batch, beam_size), -torch.inf, device=device)
     sums[:, 0] = 0.0  # all beams are alike at first: one of them suffices
     best = torch.full((batch,), -torch.inf, device=device)
@@ -67,18 +67,18 @@ def beam_search(
         candidates = (sums[:, :, None] + log_probs).flatten(1)  # (B, beam x V)
         sums, chosen = candidates.topk(beam_size, dim=1)
         parents, newest = chosen // size, chosen % size  # (B, beam)
-        past = torch.cat([past[rows[:, None], parents], newest[:, :, None]], dim=2)
+        past = past.gather(1, parents[:, :, None].expand_as(past))
+        past[:, :, position] = newest
         ended = (newest == END) | (position == max_length - 1)
         score, winner = sums.masked_fill(~ended, -torch.inf).max(dim=1)
         better = score > best
         best = torch.where(better, score, best)
-        reports[better] = 0
-        reports[better, : position + 1] = past[rows[better], winner[better]]
+        reports = torch.where(better[:, None], past[rows, winner], reports)
         sums = torch.where(ended, sums + FINISHED, sums)
-        if bool((best >= sums.max(dim=1).values).all()):
+        if bool((best >= sums.amax(dim=1)).all()):
             break
         if watch is not None:
-            watch(past[rows, sums.argmax(dim=1)])
+            watch(past[rows, sums.argmax(dim=1), : position + 1])
     broken = sums.isnan().any(dim=1) | ~best.isfinite()  # a NaN ranks first and stays
     if broken.any():
         raise NoNumbers(broken.nonzero().flatten().tolist())

@@ -64,7 +64,7 @@ class PrototypeMemory(nn.Module):
         """
         queries = self._split(self.query(x).flatten(0, 1))  # (h, B x T, d/h), Eq. 9
         scores = (queries @ keys.transpose(-2, -1)).unflatten(1, x.shape[:2])  # (h, B, T, M), Eq. 10
-        top, chosen = (scores + as_bias(mask, scores)[:, None]).topk(self.gamma, dim=-1)  # (h, B, T, γ)
+        top, chosen = scores.add_(as_bias(mask, scores)[:, None]).topk(self.gamma, dim=-1)  # (h, B, T, γ)
         weights = self._weights(exact(top)).to(scores.dtype)  # Eq. 11
         return chosen, weights
 

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from xpronet.common.shares import Dropout, dropout, shared
 from xpronet.data.reports import END
 
+FEW = 16  # queries of which PyTorch's fused kernel takes longer on a CPU than products and a softmax: up to twice
+TIDY = 12  # steps of a search after which its caches forget the rows of beams that have died
+
 
 class LayerNorm(nn.Module):
     """scale * (x - mean) / (std + eps) + shift over the last axis, std with N - 1 (row 34)."""
@@ -53,13 +56,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, T, d), mask broadcastable to (B, h, T, S), True (or 0, see `as_bias`) where x may look -> (B, T, d)."""
-        if self.training and self.dropout and (shared() or x.device.type == "cpu"):  # else fused, with PyTorch's draws
-            attended = dropout(self.weights(x, keys, mask), self.dropout, True) @ values
-        else:
-            attended = F.scaled_dot_product_attention(
-                self.split(self.query(x)), keys, values, attn_mask=mask, dropout_p=self.dropout * self.training
-            )  # (B, h, T, d/h)
-        return self.merge(attended)
+        return self.merge(self.attend(self.split(self.query(x)), keys, values, mask))
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries (B, h, T, d/h) -> what each head finds, (B, h, T, d/h)."""
+        drop, cpu = self.dropout * self.training, queries.device.type == "cpu"
+        if (drop and (cpu or shared())) or (cpu and queries.shape[2] <= FEW):
+            return dropout(self._weights(queries, keys, mask), self.dropout, self.training) @ values
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=drop)
 
     def merge(self, attended: Tensor) -> Tensor:
         """What the heads have found, (B, h, T, d/h) -> (B, T, d)."""
@@ -67,7 +71,9 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         """What `forward` weighs values with, before dropout: (B, h, T, S), rows sum to one."""
-        queries = self.split(self.query(x))
+        return self._weights(self.split(self.query(x)), keys, mask)
+
+    def _weights(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         scores = queries @ keys.transpose(-2, -1) / math.sqrt(keys.shape[-1])  # (B, h, T, S)
         return torch.softmax(scores if mask is None else scores + as_bias(mask, scores), dim=-1)
 
@@ -100,8 +106,8 @@ class EncoderLayer(nn.Module):
 class LayerCache:
     """What one decoder layer keeps between the steps of a search.
 
-    The beams of a study share it: token t of beam j stands at row t x beam + j whatever becomes of the beam, and which
-    rows are a beam's own past is said by a mask. So nothing is ever moved when beams fork or die.
+    The beams of a study share it: each step adds a row per beam, and which rows are a beam's own past is said by a
+    mask. So nothing is moved when beams fork or die; rows that no beam descends from are forgotten now and then.
     """
 
     keys: Tensor  # (B, h, max_length x beam, d/h), filled as the search goes on
@@ -136,7 +142,7 @@ class DecoderLayer(nn.Module):
             queries, keys, values = map(self.attention.split, F.linear(x, *cache.joined).chunk(3, dim=-1))
             cache.keys[:, :, new], cache.values[:, :, new] = keys, values
             known = cache.keys[:, :, :count], cache.values[:, :, :count]
-            return self.attention.merge(F.scaled_dot_product_attention(queries, *known, attn_mask=past))
+            return self.attention.merge(self.attention.attend(queries, *known, past))
 
         return self._rest(self.branch(0, x, attend), cache.memory_keys, cache.memory_values, memory_mask)
 
@@ -181,7 +187,7 @@ class Decoder(nn.Module):
         """Caches with room for `rows` tokens of all beams of a study, for the memory (B, S, d)."""
         caches = []
         for layer in self.layers:
-            keys, values = layer.cross_attention.project(memory)
+            keys, values = (x.contiguous() for x in layer.cross_attention.project(memory))  # for many products
             room = (*keys.shape[:2], rows, keys.shape[-1])
             own = keys.new_empty(room), keys.new_empty(room)
             caches.append(LayerCache(*own, keys, values, layer.attention.joined()))
@@ -201,19 +207,35 @@ def decoder_steps(
     The step takes the newest words (B, beam, d) and which beam each goes on from -> (B, beam, d).
     """
     caches = decoder.start(memory, max_length * beams)
-    memory_mask = as_bias(patches[:, None, None, :], memory)
+    memory_mask = None if patches.all() else as_bias(patches[:, None, None, :], memory)
     itself = as_bias(torch.eye(beams, dtype=torch.bool, device=memory.device), memory)
     itself = itself.expand(len(memory), -1, -1)
     past = itself[:, :, :0]  # (B, beam, n): 0 for the rows of the caches that each beam descends from
+    steps = 0
 
     def step(words: Tensor, parents: Tensor | None) -> Tensor:
-        nonlocal past
+        nonlocal past, steps
         if parents is not None:
             past = past.gather(1, parents[:, :, None].expand(-1, -1, past.shape[-1]))
+        if steps and steps % TIDY == 0:
+            past = tidy(past, caches)
+        steps += 1
         past = torch.cat([past, itself], dim=-1)
         return decoder.step(words, caches, past[:, None], memory_mask)
 
     return step
+
+
+def tidy(past: Tensor, caches: list[LayerCache]) -> Tensor:
+    """Forget, in place, the rows of the caches that no beam descends from: `past` (B, beam, n) -> (B, beam, fewer)."""
+    alive = (past == 0).any(dim=1)  # (B, n)
+    count = int(alive.sum(dim=1).max())
+    kept = alive.byte().argsort(dim=1, descending=True, stable=True)[:, :count]  # a study of fewer keeps dead ones
+    for cache in caches:
+        rows = kept[:, None, :, None].expand(-1, cache.keys.shape[1], -1, cache.keys.shape[3])
+        for each in (cache.keys, cache.values):
+            each[:, :, :count] = each.gather(2, rows)
+    return past.gather(2, kept[:, None].expand(-1, past.shape[1], -1))
 
 
 def causal(tokens: Tensor) -> Tensor:

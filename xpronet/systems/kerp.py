@@ -152,6 +152,7 @@ class Kerp(Templated):
         words = self.embed(ids, torch.arange(ids.shape[-1], device=ids.device)) + made.slots[:, :, None]
         words = words.flatten(1, 2)
         keys, values = self.to_words.source.project(torch.cat([made.findings, words], dim=1))
+        keys, values = keys.contiguous(), values.contiguous()
         return made._replace(keys=keys, values=values, words=ids != 0)
 
     def embed(self, ids: Tensor, place: Tensor) -> Tensor:
