@@ -274,7 +274,7 @@ def main(moments: int, *, fresh: int = FRESH, seed: int = 1) -> list[str]:
             if number % 20 == 19:
                 print(f"{number + 1} of {moments} moments, {time.monotonic() - began:.0f} s", flush=True)
     print(", ".join(f"{name}: {count}" for name, count in went.items()))
-    print(f"{moments} moments: {f'{len(differs)} differ' if differs else 'nothing differs'}")
+    print(f"{moments} moments: {'; '.join(differs) or 'nothing differs'}")
     return differs
 
 

@@ -1,6 +1,6 @@
 """From the start of `xpronet generate` to the end of its report, beside importing PyTorch and nothing else.
 
-The model has the sizes of the phantom's, its weights are random, and its report is longer than the phantom's are.
+The model is a small one of random weights, and its report has 60 words.
 """
 
 import subprocess

@@ -20,7 +20,7 @@ from xpronet.labels.params import LabelParams, TemplateParams
 from xpronet.model.params import DecodeParams
 from xpronet.prototypes.params import FeatureParams, PrototypeInit, published_files
 from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
-from xpronet.training.params import FRESH, TRAINED, Training
+from xpronet.training.params import FRESH, ONE_COMPILES, TRAINED, Training
 
 
 class Params(Training):
@@ -59,6 +59,8 @@ class Params(Training):
         studies, crop = self.phantom.train if self.dataset == "phantom" else 0, self.images.crop
         refuse_lone_study(studies, batch_size=self.classifier.batch_size, crop=crop, key="classifier.batch_size")
         self.train.refuse_lone_study(studies, crop=crop)
+        if self.train.compile and self.runtime.processes > 1:
+            raise ValueError(ONE_COMPILES)
         if self.features.flips == "separate" and self.n_prototypes % 2:
             raise ValueError(f"features.flips separate needs an even n_prototypes, not {self.n_prototypes}")
         if self.model.visual_weights == "classifier" and self.classifier.backbone != self.model.backbone:

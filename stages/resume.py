@@ -21,7 +21,11 @@ def states(stage: str, params: Strict, device: torch.device) -> States:
     They lie in `.resume/` of the repository, or of the one whose copy this folder is (`dvc exp run --temp`, `--queue`).
     """
     about = {"device": device.type, "torch": torch.__version__}
-    about |= {key: json.dumps(value) for key, value in _flat(params.model_dump(mode="json", exclude={"runtime"}))}
+    values = dict(_flat(params.model_dump(mode="json", exclude={"runtime"})))
+    about |= {key: json.dumps(value) for key, value in values.items()}
+    for value in values.values():  # weights that a parameter names are no dependency of the stage
+        if isinstance(value, str) and Path(value).is_file():
+            about[os.path.join(".", value)] = _sha256(Path(value))
     pipeline = yaml.safe_load((CODE / "dvc.yaml").read_text(encoding="utf-8"))
     for dep in dependencies(pipeline["stages"][stage], params.model_dump(mode="json")):
         top = CODE / dep if dep.startswith(("stages/", "xpronet/")) else Path(dep)

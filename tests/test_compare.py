@@ -261,6 +261,12 @@ def test_a_sweep_is_recognised(changes, found, monkeypatch):
     assert pictures.the_parameter([*params, "other.jsonl"]) is None
 
 
+def test_without_a_repository_there_are_no_parameters_to_compare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="^workspace: no parameters .* in the pipeline's folder$"):
+        pictures.the_parameter(["workspace"])
+
+
 def test_scores_are_drawn_at_their_value_with_their_interval(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: (saved.append(self), path.touch()))

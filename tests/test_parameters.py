@@ -111,6 +111,11 @@ def test_phantom_s_gamma_is_its_own():
             {**preset()["train"], "compile": True, "checkpointing": True},
             "train: compile and checkpointing",
         ),
+        (
+            "systems",
+            {**preset()["systems"], "coat": {**preset()["systems"]["coat"], "tags": 15}},
+            "systems.coat.tags = 15: Input should be less than or equal to 14",
+        ),
         ("labels.labeller", "chexbert", "labels: labeller chexbert needs chexbert_path"),
         ("labels.labeller", "file", "labels: labeller file needs file"),
         ("features.text_encoder", "chexbert", "features.text_encoder chexbert needs labels.chexbert_path"),
@@ -134,6 +139,12 @@ def test_a_wrong_value_is_one_line_with_key_value_and_rule(key, value, line):
         validate(Params, change(preset(), key, value))
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_several_processes_compile_nothing():
+    content = change(change(preset(), "runtime.processes", 2), "train.compile", True)
+    with pytest.raises(ValueError, match="train.compile is for one process"):
+        validate(Params, content)
 
 
 @pytest.mark.parametrize("group", ["classifier", "train"])

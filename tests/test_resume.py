@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stages import resume
 from tests.conftest import ROOT, forking, largest_file
@@ -245,6 +245,29 @@ def test_the_last_two_states_stay_with_their_best_weights(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("header", [{}, {"content": "{"}, {"content": "{}"}])
+def test_a_state_whose_header_is_damaged_is_passed_over(tmp_path, header):
+    with states(tmp_path) as saved:
+        saved.save(1, CONTENT, {"a": torch.ones(2)})
+        save_file({"a": torch.zeros(2)}, saved.folder / "0000000002.safetensors", header or None)
+    with states(tmp_path) as again:
+        assert again.load()[1]["a"].tolist() == [1, 1]
+
+
+def test_a_run_that_ends_or_breaks_meanwhile_stops_no_other(tmp_path, monkeypatch):
+    """Copies of the repository that `dvc exp run --queue` works in share the folder."""
+    with states(tmp_path) as first:
+        first.save(1, CONTENT, {"a": torch.ones(2)})
+    (first.folder / "run.json").write_text("")
+    with states(tmp_path, gamma="15"):
+        pass
+    listed = Path.iterdir
+    gone = [first.folder / "0000000000.safetensors"]
+    monkeypatch.setattr(Path, "iterdir", lambda path: [*listed(path), *(gone if path == first.folder else [])])
+    with states(tmp_path, gamma="16") as other:
+        assert other.load() is None
+
+
 def test_the_same_training_is_refused_while_it_lives(tmp_path):
     """In another folder, say: a copy of the repository that `dvc exp run --temp` has made."""
     ends = os.pipe()
@@ -273,6 +296,7 @@ def test_states_belong_to_parameters_code_inputs_and_device(tmp_path, monkeypatc
 
     class Params(Strict):
         gamma: int
+        start: str = "extractor.safetensors"
         runtime: RuntimeParams
 
     def folder(gamma: int = 1, device: str = "cpu", workers: int = 0, threads: int | None = None):
@@ -298,7 +322,10 @@ def test_states_belong_to_parameters_code_inputs_and_device(tmp_path, monkeypatc
     seen.append(folder())
     (code / "stages/classify.py").write_text("pass")
     seen.append(folder())
-    assert len(set(seen)) == 5
+    for content in ("old weights", "new weights"):
+        (copy / "extractor.safetensors").write_text(content)  # which a parameter names
+        seen.append(folder())
+    assert len(set(seen)) == 7
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     assert folder() == tmp_path / "repository/.resume/classify" / seen[-1].name
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))

@@ -19,10 +19,11 @@ from experiments.table1 import __main__ as command
 from experiments.table1 import analysis
 from experiments.table1.page import PAPER, TITLES, above_floors, tables
 from stages.check import Params
-from tests.test_ablations import table
+from tests.test_ablations import git, table
 from xpronet.common.params import validate
 from xpronet.evaluation import statistics
 from xpronet.model.params import System
+from xpronet.training.params import TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = yaml.safe_load((ROOT / "presets/phantom.yaml").read_text())
@@ -68,6 +69,26 @@ def test_a_second_phase_goes_on_from_the_first_of_its_seed(monkeypatch, tmp_path
     experiments.run_all(runs)
     ran = [command for command in commands if command[1:3] == ["exp", "run"]]
     assert [command[-1] for command in ran] == [f"train.start={tmp_path}/hrgr-{seed}" for seed in (1, 2)]
+
+
+def test_a_second_phase_begins_with_its_own_first_phase_s_weights(tmp_path, monkeypatch):
+    """Not with those of the last run, which lie in the folder; and it finds them from a copy of the repository."""
+    monkeypatch.chdir(tmp_path)
+    weights = Path(TRAINED, "model.safetensors")
+    weights.parent.mkdir(parents=True)
+    for line in ("git init --quiet", "dvc init --quiet"):
+        subprocess.run(line.split(), check=True)
+    for name in ("hrgr-1", "cmas_rl-1"):
+        weights.write_text(f"weights of {name}")
+        subprocess.run(["dvc", "add", "--quiet", TRAINED], check=True)
+        git(tmp_path, "add", "--all")
+        git(tmp_path, "commit", "--quiet", "-m", name)
+        git(tmp_path, "tag", name)
+    for _ in range(2):  # a folder of an earlier study is in no one's way
+        folder = experiments.model_of("hrgr-1")
+        assert folder.is_absolute() and (folder / weights.name).read_text() == "weights of hrgr-1"
+        (folder / "left.over").touch()
+    assert weights.read_text() == "weights of cmas_rl-1"
 
 
 def test_the_paper_s_systems_are_those_that_are_here():

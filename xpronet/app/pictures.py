@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
+from dvc.exceptions import DvcException
 
 from xpronet.app.compare import check_same_studies, read_side, score
 from xpronet.evaluation import statistics
@@ -68,7 +69,7 @@ def the_parameter(names: Sequence[str]) -> tuple[str, list[float]] | None:
     """The one number, seeds aside, in which experiments differ, and its values; None where there is no such."""
     if any(Path(name).suffix == ".jsonl" for name in names):
         return None
-    every = [flat(dvc.api.params_show(rev=None if name == "workspace" else name)) for name in names]
+    every = [flat(params_of(name)) for name in names]
     keys = {key for each in every for key in each if not key.startswith(("runtime.", "seed"))}
     different = [key for key in sorted(keys) if len({repr(each.get(key)) for each in every}) > 1]
     if len(different) != 1:
@@ -76,6 +77,15 @@ def the_parameter(names: Sequence[str]) -> tuple[str, list[float]] | None:
     values = [each.get(different[0]) for each in every]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return (different[0], values) if numbers else None
+
+
+def params_of(name: str) -> dict[str, Any]:
+    try:
+        return dvc.api.params_show(rev=None if name == "workspace" else name)
+    except DvcException as error:
+        raise ValueError(
+            f"{name}: no parameters ({' '.join(str(error).split())}): run it in the pipeline's folder"
+        ) from None
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

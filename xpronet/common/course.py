@@ -149,7 +149,7 @@ class Course:
         try:
             self._validating = True
             if self._signal:
-                raise Stopped
+                raise Stopped(128 + self._signal)
             yield
         except Stopped:
             self._validating = False
@@ -181,7 +181,7 @@ class Course:
         self._signal = number
         self.__exit__()
         if self._validating:
-            raise Stopped
+            raise Stopped(128 + number)
 
     def _end(self) -> None:
         line = (
@@ -229,6 +229,7 @@ class Course:
         """An error of `line`, the step and its studies, whose batch is saved with what it takes to see it again."""
         batch = joined(self._group.gathered(batch))
         if not self._group.first:
+            self._group.wait()  # whoever ends ends all: not while the first writes
             raise SystemExit(LOST)
         studies = ", ".join(map(dataset.name, batch.positions.tolist()))
         text = f"{line} (step {self.done + 1}: {studies})"
@@ -241,6 +242,7 @@ class Course:
                 text += f"; that batch, the weights and the random generators are in {path}"
             except OSError as error:
                 text += f"; that batch is not saved: {error}"
+        self._group.wait()
         return ValueError(text)
 
     def _say_pace(self) -> None:

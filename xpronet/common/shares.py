@@ -220,13 +220,17 @@ def same_statistics(module: nn.Module, group: Group) -> None:
 
 
 def add_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
-    """The sum over all processes, in one message."""
-    gradients = [each.grad for each in parameters if each.grad is not None]
-    if group.size == 1 or not gradients:
+    """The sum over all processes, in one message; 0 from one that has no use for a parameter, as without studies."""
+    parameters = [each for each in parameters if each.requires_grad]
+    if group.size == 1 or not parameters:
         return
-    flat = group.add(torch.cat([each.flatten() for each in gradients]))
-    for each, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
-        each.copy_(part.view_as(each))
+    used = group.largest(*(int(each.grad is not None) for each in parameters))
+    parameters = [each for each, anywhere in zip(parameters, used, strict=True) if anywhere]
+    for each in parameters:
+        each.grad = torch.zeros_like(each) if each.grad is None else each.grad
+    flat = group.add(torch.cat([each.grad.flatten() for each in parameters]))
+    for each, part in zip(parameters, flat.split([each.numel() for each in parameters]), strict=True):
+        each.grad.copy_(part.view_as(each))
 
 
 def descend(

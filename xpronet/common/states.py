@@ -70,18 +70,17 @@ class States:
         Raises:
             FullDisk: nothing has changed.
         """
-        self._last, before = time.monotonic(), self._numbered()
+        self._last = time.monotonic()
         with replacing(self.folder / f"{step:010d}.safetensors") as beside:
             save_tensors(tensors, beside, content=json.dumps(content))
-        if before:  # after a crash of the machine too one of the two is whole; by now the system has written it anyway
-            with open(before[-1], "rb") as file:
-                os.fsync(file.fileno())
+            _on_disk(beside)
         self._tidy()
 
     def save_best(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the weights of an epoch, before a state that names it; FullDisk as `save`."""
         with replacing(self._best(epoch)) as beside:
             save_tensors(tensors, beside)
+            _on_disk(beside)
         self._tidy(self._best(epoch))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]] | None:
@@ -114,7 +113,10 @@ class States:
         wrong = not_weights(path)
         if wrong:
             return wrong
-        best = _content(path)["best"]
+        try:
+            best = _content(path)["best"]
+        except (LookupError, TypeError, ValueError):
+            return "damaged in its header"
         return None if best is None else not_weights(self._best(best))
 
     def _say_what_differs(self) -> None:
@@ -122,17 +124,30 @@ class States:
         others = sorted((_touched(path), path) for path in self.home.iterdir() if (path / _ABOUT).is_file())
         for touched, path in others:
             if time.time() - touched > STALE:
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
                 logger.info("%s: the state of another run, of %.0f days ago, is removed", path, STALE / 86400)
         if others and others[-1][1].is_dir():
             path = others[-1][1]
-            lines = list(_differences(read_json(path / _ABOUT), self._about))
+            try:
+                lines = list(_differences(read_json(path / _ABOUT), self._about))
+            except (OSError, ValueError):  # it has just ended, or its file was damaged
+                return
             more = f" and {len(lines) - 4} more" if len(lines) > 4 else ""
             logger.info("%s is of another run (%s%s): this one starts afresh", path, "; ".join(lines[:4]), more)
 
 
 def _touched(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in folder.iterdir())
+    """When one of its files was written last; that of a run which is alive may be gone by now."""
+    try:
+        return max(path.stat().st_mtime for path in folder.iterdir())
+    except (FileNotFoundError, ValueError):
+        return time.time()
+
+
+def _on_disk(path: Path) -> None:
+    """Before it gets its name: what has one is whole after a crash of the machine, too."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def _differences(other: Mapping[str, str], ours: Mapping[str, str]) -> Iterator[str]:

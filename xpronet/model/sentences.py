@@ -157,7 +157,7 @@ def sentence_targets(
     same = (written[:, :-1, None] == F.pad(wordings, (0, 1))).all(dim=-1)  # (B, slots, W)
     bags = wordings.new_zeros(len(tokens), slots + 1, vocab_size + 1, dtype=torch.float32)
     bags.flatten(1).scatter_(1, number * (vocab_size + 1) + words, 1.0)
-    known = torch.zeros_like(bags[0, :1]).expand(len(wordings), -1).scatter(1, wordings, 1.0)  # (W, vocab_size + 1)
+    known = bags.new_zeros(len(wordings), vocab_size + 1).scatter(1, wordings, 1.0)  # (W, vocab_size + 1)
     bags, known = bags[:, :-1, 1:], known[:, 1:]
     common = bags @ known.T  # (B, slots, W)
     share = common / (bags.sum(dim=-1, keepdim=True) + known.sum(dim=-1) - common).clamp(min=1)

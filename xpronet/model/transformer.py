@@ -15,7 +15,6 @@ from xpronet.common.shares import Dropout, dropout, shared
 from xpronet.data.reports import END
 
 FEW = 16  # queries of which PyTorch's fused kernel takes longer on a CPU than products and a softmax: up to twice
-TIDY = 12  # steps of a search after which its caches forget the rows of beams that have died
 
 
 class LayerNorm(nn.Module):
@@ -106,8 +105,8 @@ class EncoderLayer(nn.Module):
 class LayerCache:
     """What one decoder layer keeps between the steps of a search.
 
-    The beams of a study share it: each step adds a row per beam, and which rows are a beam's own past is said by a
-    mask. So nothing is moved when beams fork or die; rows that no beam descends from are forgotten now and then.
+    The beams of a study share it: token t of beam j stands at row t x beam + j whatever becomes of the beam, and which
+    rows are a beam's own past is said by a mask. So nothing is ever moved when beams fork or die.
     """
 
     keys: Tensor  # (B, h, max_length x beam, d/h), filled as the search goes on
@@ -207,35 +206,19 @@ def decoder_steps(
     The step takes the newest words (B, beam, d) and which beam each goes on from -> (B, beam, d).
     """
     caches = decoder.start(memory, max_length * beams)
-    memory_mask = None if patches.all() else as_bias(patches[:, None, None, :], memory)
+    memory_mask = as_bias(patches[:, None, None, :], memory)
     itself = as_bias(torch.eye(beams, dtype=torch.bool, device=memory.device), memory)
     itself = itself.expand(len(memory), -1, -1)
     past = itself[:, :, :0]  # (B, beam, n): 0 for the rows of the caches that each beam descends from
-    steps = 0
 
     def step(words: Tensor, parents: Tensor | None) -> Tensor:
-        nonlocal past, steps
+        nonlocal past
         if parents is not None:
             past = past.gather(1, parents[:, :, None].expand(-1, -1, past.shape[-1]))
-        if steps and steps % TIDY == 0:
-            past = tidy(past, caches)
-        steps += 1
         past = torch.cat([past, itself], dim=-1)
         return decoder.step(words, caches, past[:, None], memory_mask)
 
     return step
-
-
-def tidy(past: Tensor, caches: list[LayerCache]) -> Tensor:
-    """Forget, in place, the rows of the caches that no beam descends from: `past` (B, beam, n) -> (B, beam, fewer)."""
-    alive = (past == 0).any(dim=1)  # (B, n)
-    count = int(alive.sum(dim=1).max())
-    kept = alive.byte().argsort(dim=1, descending=True, stable=True)[:, :count]  # a study of fewer keeps dead ones
-    for cache in caches:
-        rows = kept[:, None, :, None].expand(-1, cache.keys.shape[1], -1, cache.keys.shape[3])
-        for each in (cache.keys, cache.values):
-            each[:, :, :count] = each.gather(2, rows)
-    return past.gather(2, kept[:, None].expand(-1, past.shape[1], -1))
 
 
 def causal(tokens: Tensor) -> Tensor:

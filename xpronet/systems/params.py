@@ -1,8 +1,11 @@
 """Group `systems` of the parameters: what each system of Table 1 has beside group `model`."""
 
-from pydantic import model_validator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from xpronet.common.params import Count, Share, Strict
+from xpronet.labels.conditions import CONDITIONS
 
 
 class NoSizes(Strict):
@@ -58,7 +61,7 @@ class RatchetSizes(Strict):
 
 
 class CoatSizes(RecurrentSizes):
-    tags: Count
+    tags: Annotated[int, Field(ge=1, le=len(CONDITIONS))]
     """Of the 14 observations are read as tags, the likeliest."""
 
 

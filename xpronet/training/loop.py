@@ -18,7 +18,7 @@ from xpronet.common.states import States
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.model.losses import Losses, Objective, Together, seen_together, training_losses
 from xpronet.model.system import System
-from xpronet.training.params import TrainParams
+from xpronet.training.params import ONE_COMPILES, TrainParams
 from xpronet.training.scst import Reinforce
 
 logger = logging.getLogger(__name__)
@@ -86,9 +86,7 @@ def train(
     model.visual.checkpointing = params.checkpointing
     if params.compile:
         if group.size > 1:
-            raise ValueError(
-                "train.compile is for one process, as batch norm of several waits for others: set it false"
-            )
+            raise ValueError(ONE_COMPILES)
         compile_in_place(model.visual.layers, key="train.compile")
     if group.size > 1 and params.sync_batch_norm:
         synchronise(model)
@@ -205,13 +203,12 @@ def _in_parts(model, batch, shares, objective, precision, scaler) -> Losses:
 def _epoch(course, model, adam, batches, objective, params) -> Row:
     """What is left of a pass over the train split -> of the whole pass: mean losses per study, and what to watch."""
     what = f"train epoch {course.epoch + 1}/{params.epochs}"
-    parts, samples = f"raise train.accumulate = {params.accumulate} or ", ""
-    if isinstance(objective, Reinforce):  # never in parts
-        parts, samples = "", f"train.samples = {params.samples} or "
-    advice = (
-        f"{parts}set train.checkpointing=true, to the same result; else lower {samples}"
-        f"train.batch_size = {params.batch_size}, or set train.precision=bf16"
-    )
+    rewarded = isinstance(objective, Reinforce)  # never in parts
+    ways = [f"raise train.accumulate = {params.accumulate}"] * (not rewarded and params.accumulate < params.batch_size)
+    ways += ["set train.checkpointing=true"] * (not params.checkpointing and not params.compile)
+    same = f"{' or '.join(ways)}, to the same result; else " if ways else ""
+    samples = f"train.samples = {params.samples} or " if rewarded else ""
+    advice = f"{same}lower {samples}train.batch_size = {params.batch_size}, or set train.precision=bf16"
     prototypes = getattr(model, "prototypes", None)  # (M, D)
     sums = course.sums(
         losses=torch.zeros(len(objective.columns)),

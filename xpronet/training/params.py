@@ -13,6 +13,7 @@ from xpronet.systems.params import SystemsParams
 
 FRESH = "xpronet/model/xpronet.py"  # the code that draws weights
 TRAINED = "data/model"  # what stage train writes
+ONE_COMPILES = "train.compile is for one process, as batch norm of several waits for others: set it false"
 # What may differ from a model that training starts from: no weight has its shape from it.
 FREE = {"gamma", "top", "formulation", "dropout", "feature_dropout", "attention_dropout", "prototype_dropout"}
 
