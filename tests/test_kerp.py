@@ -148,17 +148,13 @@ def test_training_paraphrases_the_reference_s_templates_and_learns_to_retrieve_t
     assert model.eval()(images, REPORTS, labels, views=views).auxiliary is None
 
 
-@torch.no_grad()
 def test_a_process_without_studies_trains_along():
     images, tokens, labels, views = (each[:0] for each in studies())
     output = build("kerp").train()(images, tokens, labels, views=views)
-    assert output.log_probs.shape == (
-        0,
-        tokens.shape[1] - 1,
-        WORDS + 1,
-    )
+    assert output.log_probs.shape == (0, tokens.shape[1] - 1, WORDS + 1)
 
 
+@torch.no_grad()
 def test_none_ends_a_report_and_no_slot_is_left_at_last(model):
     """The higher the logit of "none", the likelier is the end behind each sentence, and the first is always written."""
     images, tokens, labels, views = studies()
