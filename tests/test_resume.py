@@ -165,6 +165,16 @@ def get_two_signals(folder: str) -> None:
     run.train()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_at_the_very_edge_of_a_validation_is_no_success(tmp_path, number, code):
+    """Where nobody catches it any more, or not yet: what DVC sees is the exit code."""
+    course = Course.__new__(Course)
+    course._handlers, course._validating = {}, True
+    with pytest.raises(Stopped) as ended:
+        course._asked(number, None)
+    assert ended.value.code == code
+
+
 def test_a_full_disk_is_a_line_and_training_goes_on(whole, tmp_path, caplog):
     """The states that were there stay, and a best epoch that found no room is saved when there is some."""
     killed = Saved(tmp_path, at=("validate", 3))
