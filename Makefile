@@ -26,7 +26,7 @@ repro: setup
 	dvc repro
 
 test: setup
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile -rs
 
 bench: setup
 	python -m benchmarks

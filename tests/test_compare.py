@@ -145,17 +145,19 @@ def test_the_json_takes_no_folder_s_place():
     [
         (["good.jsonl"], "two or more different names, got: good.jsonl"),
         (["good.jsonl", "good.jsonl"], "two or more different names"),
-        (["good.jsonl", "absent.jsonl"], "absent.jsonl: no such file of predictions"),
+        (["good.jsonl", "absent.jsonl"], "absent.jsonl: no such file of reports"),
         (["good.jsonl", "few.jsonl"], "few.jsonl: no report for 1 of 5 studies of test, s6 first"),
+        (["good.jsonl", "strange.jsonl"], r"strange.jsonl: no report for any of 5 studies of test.*\(--split\)"),
         (["good.jsonl", "broken.jsonl"], "broken.jsonl: line 2: not JSON"),
         (["good.jsonl", "twice.jsonl"], "twice.jsonl: s2 stands in lines 1 and 6, with different values: keep one"),
         (["good.jsonl", "params.jsonl"], "params.jsonl: line 1: expected"),
-        (["good.jsonl", "experiment"], "experiment: no prediction file .* `dvc exp show` lists the experiments"),
+        (["good.jsonl", "experiment"], "experiment: no file of reports .* `dvc exp show` lists the experiments"),
     ],
 )
 def test_what_cannot_be_compared_is_one_clear_line(names, message):
     lines = Path("good.jsonl").read_text().splitlines(keepends=True)
     Path("few.jsonl").write_text("".join(lines[:-1]))
+    Path("strange.jsonl").write_text('{"id": "s1", "report": "of train"}\n')
     Path("broken.jsonl").write_text(lines[0] + "{")
     Path("twice.jsonl").write_text("".join(lines) + '{"id": "s2", "report": "other ."}\n')
     Path("params.jsonl").write_text('{"id": "s2", "report": 3}\n')
@@ -189,6 +191,13 @@ def test_other_studies_are_refused_though_their_ids_be_the_same(monkeypatch, ids
 def test_a_file_of_predictions_may_begin_with_a_byte_order_mark():
     Path("marked.jsonl").write_bytes(b"\xef\xbb\xbf" + Path("good.jsonl").read_bytes())
     assert read_side("marked.jsonl", "test", "predicted").written == CLEANED
+
+
+def test_a_side_may_be_a_csv_table_as_for_score():
+    rows = [json.loads(line) for line in Path("good.jsonl").read_text().splitlines()]
+    Path("good.csv").write_text("".join(["id,text\n", *(f"{row['id']},{row['report']}\n" for row in rows)]))
+    side = read_side("good.csv", "test", "predicted")
+    assert side.written == CLEANED and side.raw
 
 
 def test_a_report_may_hold_any_line_break():

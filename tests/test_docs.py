@@ -243,6 +243,7 @@ def test_the_readme_names_every_stage_in_its_order():
     assert drawn.split(" ─ ") == list(PIPELINE["stages"])
 
 
+@pytest.mark.usefixtures("committed")
 def test_what_dvc_compares_can_be_read_at_a_glance():
     """Its table has a column per number: what nobody compares belongs to metrics/details."""
     listed = [path for stage in PIPELINE["stages"].values() for each in stage.get("metrics", ()) for path in each]

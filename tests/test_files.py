@@ -172,6 +172,23 @@ def test_a_folder_in_a_file_s_place_is_called_so(tmp_path):
         read_json(tmp_path)
 
 
+def test_a_folder_that_takes_no_files_is_said(tmp_path, monkeypatch):
+    """Not as `[Errno 30] Read-only file system: '.reports.part.jsonl'`, a name that the user never wrote."""
+    (tmp_path / "frontal.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="^.*frontal.png/why.json: a file stands where its folder would be"):
+        write_json(tmp_path / "frontal.png/why.json", {})
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may write anywhere
+    with pytest.raises(ValueError, match=r"why.json: nothing may be written there: name another folder"):
+        write_json(tmp_path / "why.json", {})
+
+
+def test_text_that_is_not_utf8_is_called_so_in_a_table_too(tmp_path):
+    (tmp_path / "a.csv").write_bytes("id,x\nA,Bronchialgefäße\n".encode("latin-1"))
+    for read in (lambda path: list(read_table(path, ["id", "x"])), read_json):
+        with pytest.raises(ValueError, match=r"a.csv: not text in UTF-8 \(.*byte 0xe4\): save it as UTF-8$"):
+            read(tmp_path / "a.csv")
+
+
 def test_a_quote_that_nothing_closes_swallows_no_rows(tmp_path):
     """The rest of the table would be the text of one cell."""
     for rows in ('1,"fine\n2,large heart\n3,effusion\n', '1,"fine" heart\n2,large\n'):
@@ -185,6 +202,7 @@ def test_a_quote_that_nothing_closes_swallows_no_rows(tmp_path):
     [
         ("id;x\nA;1\n", "no column id, x: its first line is 'id;x', without commas"),
         ("id\tx\nA\t1\n", r"no column id, x: its first line is 'id\\tx', without commas"),
+        ("", "no column id, x: it is empty"),
         ("id,x,x\nA,1,2\n", "twice the column x"),
         ("id,y\nA,1\n", "no column x"),
         ("id,x,y\nA,1\n", "line 2: more or fewer cells than the 3 columns"),

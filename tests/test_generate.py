@@ -153,6 +153,8 @@ def test_the_library_takes_files_and_arrays_in_one_call(here, model):
     assert (alone.text, alone.labels) == (single[0].text, single[0].labels)
     assert alone.log_prob == pytest.approx(single[0].log_prob, abs=1e-4)  # batches of other sizes round otherwise
     assert single[0] == single[1] and single[0].labels == ("No Finding",) and len(single[0].text.split()) <= 3
+    with pytest.raises(ValueError, match=r"^a.png: one image where a list .* expected: reports\(\['a.png'\]\)$"):
+        model.reports("a.png")
 
 
 def test_batches_change_no_report(here, model, monkeypatch):
@@ -419,7 +421,8 @@ def test_explanations_are_of_the_reports_that_were_written(here, tmp_path, cut):
 
 def test_one_study_is_explained_in_a_picture(here, tmp_path):
     study = sorted(Path("images").iterdir())[0]
-    run(str(study), "--model", "model", "--explain", str(tmp_path / "why.svg"))
+    done = run(str(study), "--model", "model", "--explain", str(tmp_path / "why.svg"))
+    assert f"{tmp_path}/why.svg: explanations of 1 study" in done.output
     assert (tmp_path / "why.svg").read_text().startswith("<?xml")
 
 

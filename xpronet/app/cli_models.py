@@ -96,8 +96,10 @@ def generate(
         max_length=max_length,
         gamma=gamma,
     )
-    if out:
-        typer.echo(f"{out}: {len(given) - len(problems):,} studies", err=True)
+    count = len(given) - len(problems)
+    for file, what in ((out, "reports"), (explain, "explanations")):
+        if file:
+            typer.echo(f"{file}: {what} of {count:,} {'study' if count == 1 else 'studies'}", err=True)
     if problems:
         typer.echo(generation.summary(problems, len(given)), err=True)
         raise typer.Exit(1)

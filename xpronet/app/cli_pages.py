@@ -51,7 +51,7 @@ def view(
 def figures(
     sides: Annotated[
         list[str],
-        typer.Argument(help="DVC experiments, git revisions, or .jsonl files, as of compare."),
+        typer.Argument(help="DVC experiments, git revisions, or files of reports, as of compare."),
     ],
     split: SplitOption = Split.test,
     labels: WrittenUnder = LabelSource.predicted,

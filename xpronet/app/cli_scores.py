@@ -63,8 +63,8 @@ def compare(
     sides: Annotated[
         list[str],
         typer.Argument(
-            help="DVC experiments, git revisions, or .jsonl files of lines {id, report}, raw or cleaned;"
-            " `workspace` is this folder. The first is the baseline."
+            help="DVC experiments, git revisions, or files of reports, raw or cleaned: .jsonl lines {id, report}, or"
+            " .csv; `workspace` is this folder. The first is the baseline."
         ),
     ],
     split: SplitOption = Split.test,

@@ -15,8 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from xpronet.app.written import cleaned, of_studies, parse_reports
-from xpronet.common.files import read_text
+from xpronet.app.written import SUFFIXES, cleaned, of_studies, parse_reports, read_reports
 from xpronet.common.params import Part, read
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published
@@ -67,7 +66,7 @@ def compare(
     Reports of a file are cleaned as references are; those of an experiment are scored as its metrics score them.
 
     Args:
-        names: DVC experiments, git revisions, or prediction files (.jsonl); `workspace` is this folder.
+        names: DVC experiments, git revisions, or files of reports (.jsonl, .csv); `workspace` is this folder.
         labels: under which kind of labels the reports were written.
         by: one of `statistics.MEANS`, to order the studies that moved most.
         params: parameter file with the groups `reports` and `labels`: how texts are cleaned and labelled.
@@ -142,14 +141,14 @@ def score(
 
 def read_side(name: str, split: str, labels: str) -> Side:
     """A prediction file beside this folder's references, or the predictions and references of an experiment."""
-    path = f"data/predictions/{split}.jsonl"
-    if name == "workspace" or Path(name).suffix == ".jsonl":
+    path, raw = f"data/predictions/{split}.jsonl", Path(name).suffix in SUFFIXES
+    if name == "workspace" or raw:
         file = Path(path if name == "workspace" else name)
         if not file.is_file():
-            raise ValueError(f"{name}: no such file of predictions: {file}")
+            raise ValueError(f"{name}: no such file of reports: {file}")
         if not ANNOTATION.is_file():
             raise ValueError(f"{name}: its references are missing: {ANNOTATION}; run `dvc repro prepare` or `dvc pull`")
-        studies, text = read_annotation(ANNOTATION), read_text(file)
+        studies, reports = read_annotation(ANNOTATION), read_reports(file, labels=labels)
     else:
         try:
             experiment = DVCFileSystem(rev=name)
@@ -159,18 +158,19 @@ def read_side(name: str, split: str, labels: str) -> Side:
                 studies = read_annotation(f"{folder}/{ANNOTATION.name}")
         except (DvcException, OSError) as error:
             raise ValueError(
-                f"{name}: no prediction file (.jsonl), and no experiment with {path} in the cache"
+                f"{name}: no file of reports ({', '.join(SUFFIXES)}), and no experiment with {path} in the cache"
                 f" ({' '.join(str(error).split())}); `dvc exp show` lists the experiments"
             ) from None
+        reports = parse_reports(name, text, labels=labels)
     chosen = of_split(studies, split)
-    written = of_studies(name, parse_reports(name, text, labels=labels), chosen, split)
+    written = of_studies(name, reports, chosen, split)
     return Side(
         name,
         [study.id for study in chosen],
         [study.report for study in chosen],
         written,
         [study.report for study in of_split(studies, "train")],
-        raw=Path(name).suffix == ".jsonl",
+        raw=raw,
     )
 
 
@@ -218,8 +218,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     """The comparison in a terminal."""
     several = len(result["comparisons"]) > 1
     for each in result["comparisons"]:
-        title = f"{result['studies']:,} studies of {result['split']}, labels {result['labels']}"
-        title += f", {result['protocol']} references, cleaned as reports from files are"
+        title = f"{result['studies']:,} studies of {result['split']}, {result['protocol']} references, "
+        title += f"our own predictions under {result['labels']} labels"
         grid = Grid("", title=f"\n{title}", title_justify="left", box=None)
         for column in (result["baseline"], each["name"], "difference", "95 % interval", "p", *["p, Holm"] * several):
             grid.add_column(escape(column), justify="right")

@@ -8,6 +8,7 @@ import dvc.api
 from dvc.exceptions import DvcException
 
 from xpronet.app.compare import check_same_studies, read_side, score
+from xpronet.app.written import SUFFIXES
 from xpronet.evaluation import statistics
 from xpronet.figures import reports
 from xpronet.figures import scores as drawing
@@ -67,7 +68,7 @@ def intervals(table: statistics.Table) -> dict[str, drawing.Interval]:
 
 def the_parameter(names: Sequence[str]) -> tuple[str, list[float]] | None:
     """The one number, seeds aside, in which experiments differ, and its values; None where there is no such."""
-    if any(Path(name).suffix == ".jsonl" for name in names):
+    if any(Path(name).suffix in SUFFIXES for name in names):
         return None
     every = [flat(params_of(name)) for name in names]
     keys = {key for each in every for key in each if not key.startswith(("runtime.", "seed"))}

@@ -91,8 +91,10 @@ class Reporter:
         """A report per study, of its image or its list of images; `how`: as `write` takes it.
 
         Raises:
-            ValueError: an image cannot be read or is no radiograph, or `how` is impossible.
+            ValueError: no list, an image that cannot be read or is no radiograph, or `how` is impossible.
         """
+        if isinstance(images, str | Path):
+            raise ValueError(f"{images}: one image where a list of studies is expected: reports([{str(images)!r}])")
         studies = [self.read([each] if isinstance(each, Image) else each) for each in images]
         parts = (studies[first : first + BATCH] for first in range(0, len(studies), BATCH))
         return [report for part in parts for report in self.write(part, **how)]

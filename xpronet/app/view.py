@@ -60,7 +60,7 @@ def view(
     names = [str(path) for path in predictions]
     content = {
         "title": f"{' and '.join(names)}: {len(chosen):,} studies of {split}",
-        "about": f"References: {annotation}. Reports under {labels} labels. Observations by rules.",
+        "about": f"References: {annotation}. Our own predictions: under {labels} labels. Observations by rules.",
         "warning": NOTICE,
         "sides": names,
         "scores": SCORES,

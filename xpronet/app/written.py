@@ -8,6 +8,7 @@ from xpronet.data.params import ReportParams
 from xpronet.data.reports import UNKNOWN, cleaned_reports
 from xpronet.data.studies import Study
 
+SUFFIXES = (".jsonl", ".csv")
 TEXT_COLUMNS = ("report", "text")
 
 
@@ -19,17 +20,9 @@ def read_reports(path: str | Path, *, labels: str = "predicted") -> dict[str, st
     """
     if Path(path).suffix != ".csv":
         return parse_reports(path, read_text(path), labels=labels)
-    for column in TEXT_COLUMNS:
-        try:
-            return keyed(path, _rows(path, column))
-        except ValueError as error:
-            if f"no column {column}" not in str(error):
-                raise
-    raise ValueError(f"{path}: no column {' or '.join(TEXT_COLUMNS)}")
-
-
-def _rows(path: str | Path, column: str) -> Iterator[tuple[int, str, str]]:
-    return ((line, row["id"], row[column].strip()) for line, row in read_table(path, ("id", column)))
+    rows = read_table(path, ("id",), one_of=TEXT_COLUMNS)
+    texts = ((line, row["id"], next(row[name] for name in TEXT_COLUMNS if name in row)) for line, row in rows)
+    return keyed(path, ((line, id, text.strip()) for line, id, text in texts))
 
 
 def parse_reports(name: str | Path, text: str, *, labels: str) -> dict[str, str]:
@@ -50,6 +43,11 @@ def parse_reports(name: str | Path, text: str, *, labels: str) -> dict[str, str]
 def of_studies(name: str | Path, reports: dict[str, str], studies: Sequence[Study], split: str) -> list[str]:
     """The report of each study; ValueError, one line, where some have none."""
     missing = [study.id for study in studies if study.id not in reports]
+    if len(missing) == len(studies) > 1:
+        raise ValueError(
+            f"{name}: no report for any of {len(studies)} studies of {split}, {missing[0]} first: is it of another "
+            "split (--split) or dataset?"
+        )
     if missing:
         raise ValueError(
             f"{name}: no report for {len(missing)} of {len(studies)} studies of {split}, {missing[0]} first"

@@ -64,7 +64,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` (same suffix) to write a file or folder to; it takes its place only on success.
 
     Raises:
-        ValueError: a file would take the place of a folder, whatever is in that.
+        ValueError: a file would take the place of a folder, whatever is in that, or its folder is none, or is not ours.
         FullDisk: the disk is full; nothing of the new file is left, and the old one stays.
     """
     path = Path(path)
@@ -72,7 +72,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise ValueError(f"{path}: a folder, in whose place nothing is written: name a file")
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     with room(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder_of(path)
         _remove(beside)  # of a run that was killed
         try:
             yield beside
@@ -83,6 +83,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(beside, path)
         finally:
             _remove(beside)
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK | os.X_OK)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{path}: a file stands where its folder would be: name another place") from None
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        writable = False
+    if not writable:
+        raise ValueError(f"{path}: nothing may be written there: name another folder, or allow it")
 
 
 def _remove(path: Path) -> None:
@@ -120,7 +134,12 @@ def read_text(path: str | Path) -> str:
     except IsADirectoryError:
         raise ValueError(f"{path}: a folder: name the file in it") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text in UTF-8: {error}") from None
+        raise ValueError(f"{path}: {_not_utf8(error)}") from None
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong and what to do; the line is that of the part of the file which was read at a time."""
+    return f"not text in UTF-8 ({error.reason}, byte {error.object[error.start]:#04x}): save it as UTF-8"
 
 
 def read_json(path: str | Path) -> Any:
@@ -192,8 +211,13 @@ def keyed(where: str | Path, entries: Iterable[tuple[int, str, Value]]) -> dict[
     return found
 
 
-def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(
+    path: str | Path, columns: Sequence[str], *, one_of: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a .csv or .csv.gz, which may have other columns too.
+
+    Args:
+        one_of: names of one more column; the first that is there is meant.
 
     Raises:
         ValueError: no such file, not a table, columns that are missing or stand twice, or rows of another width.
@@ -204,10 +228,18 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, 
         with opener(path, "rt", newline="", encoding=TEXT) as file:
             table = csv.DictReader(file, strict=True)  # a quote that nothing closes would swallow the rest
             names = list(table.fieldnames or ())
+            if one_of:
+                columns = [*columns, next((name for name in one_of if name in names), " or ".join(one_of))]
             for count, what in ((0, "no column"), (2, "twice the column")):
                 wrong = [column for column in columns if min(names.count(column), 2) == count]
                 if wrong:
-                    alone = f": its first line is {_short(names[0])}, without commas" if len(names) == 1 else ""
+                    alone = (
+                        ": it is empty"
+                        if not names
+                        else f": its first line is {_short(names[0])}, without commas"
+                        if len(names) == 1
+                        else ""
+                    )
                     raise ValueError(f"{path}: {what} {', '.join(wrong)}{alone}")
             for row in table:
                 if None in row or None in row.values():
@@ -217,7 +249,9 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, 
                 yield table.line_num, row
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {_not_utf8(error)}") from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"{path}: not a whole table: {error}") from None
 
 

@@ -107,7 +107,8 @@ def load_yaml(path: Path = FILE) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"{path}: not YAML: lists or groups within each other, beyond reason") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        where = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        raise ValueError(f"{path}: not YAML: {where}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected keys and values")
     return content

@@ -242,9 +242,9 @@ def _findings(axes: Axes, record: dict[str, Any]) -> None:
 
 def _classes(axes: Axes, word: dict[str, Any], names: Sequence[str]) -> None:
     for row, name in enumerate(names):
-        axes.text(0, row + 0.05, name, va="top", fontsize=8)
+        axes.text(0, row + 0.04, name, va="top", fontsize=8)
         for line, (key, colour) in enumerate((("classes", BLUE), ("seen_classes", ORANGE))):
-            share, y = word[key].get(name, 0), row + 0.55 + 0.2 * line
+            share, y = word[key].get(name, 0), row + 0.45 + 0.25 * line
             axes.barh(y, share, 0.18, color=colour)
             axes.text(share + 0.015, y, f"{share:.0%}", va="center", fontsize=6.5, color=DARK)
     axes.set(ylim=(len(names), 0), xlim=(0, 1.12))

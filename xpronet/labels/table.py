@@ -60,14 +60,14 @@ def of_studies(
     Raises:
         ValueError: studies without a row, or rows that are not 14 numbers; all are listed.
     """
-    problems, found, values = [], [], np.zeros((len(studies), len(CONDITIONS)))
+    missing, problems, found, values = [], [], [], np.zeros((len(studies), len(CONDITIONS)))
     for position, study in enumerate(studies):
         row, prefix = rows.get(study.id), "-".join(study.id.split("-")[:2])
         if row is None and by_prefix and prefix in rows:
             row = rows[prefix]
             found.append(study.id)
         if row is None:
-            problems.append(f"no labels for study {study.id}")
+            missing.append(f"no labels for study {study.id}")
             continue
         try:
             numbers = np.asarray(list(row), dtype=np.float64)
@@ -77,12 +77,11 @@ def of_studies(
             problems.append(f"study {study.id}: expected {len(CONDITIONS)} numbers, got {row!r}")
             continue
         values[position] = numbers[columns]
-    missing = [problem for problem in problems if problem.startswith("no labels for")]
     if len(missing) == len(studies) > 1:
         raise ValueError(
             f"{path}: no labels for any of {len(studies)} studies, {studies[0].id} first: is it of this dataset?"
         )
-    raise_all(path, problems)
+    raise_all(path, missing + problems)
     if found:
         logger.info(
             "%s: %d of %d studies take the labels of the first two parts of their id, %s first",

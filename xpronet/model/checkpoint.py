@@ -74,6 +74,8 @@ def load(folder: str | Path) -> tuple[System, ModelCard]:
     folder = Path(folder)
     content = read_json(folder / "model.json")
     try:
+        if not isinstance(content, dict):
+            raise ValueError("expected an object")
         kind = system_class(content.pop("system", "xpronet"))  # folders were of one system only, once
         config = kind.Config(**content.pop("sizes"))
         model = undrawn(lambda: kind(config))
