@@ -2,8 +2,8 @@
 
 import csv
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields
 
 import torch
 
@@ -19,7 +19,6 @@ from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import PERIOD, Vocabulary, check_vocabulary, cleaned_reports, truncate
 from xpronet.data.studies import of_split, read_annotation
-from xpronet.encoders.backbones import start_weights
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import Meteor, running_meteor
 from xpronet.evaluation.rewards import Reward
@@ -27,14 +26,13 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint, system
 from xpronet.model.losses import Objective
-from xpronet.model.sentences import Templated, encoded
 from xpronet.model.writing import write_reports
 from xpronet.training.credit import Credit
 from xpronet.training.frozen import freeze
 from xpronet.training.loop import train
 from xpronet.training.params import FRESH, TRAINED, Training
 from xpronet.training.scst import Reinforce
-from xpronet.training.start import check_conditions, take_over
+from xpronet.training.start import build, go_on
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +159,9 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 
 
-def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor: Meteor | None):
+def objective(
+    params: Params, vocabulary: Vocabulary, reports: Sequence[str], meteor: Meteor | None
+) -> Objective | Reinforce:
     """What is made small: Eq. 20, or what `train.phase` has in its place."""
     own = params.train
     if own.phase == "scst":
@@ -179,55 +179,6 @@ def objective(params: Params, vocabulary: Vocabulary, reports: list[str], meteor
         imlcs=params.imlcs,
         formulation=params.formulation,
     )
-
-
-def go_on(params: Params, material: system.Material) -> system.System:
-    """The model of `train.start`, for this run's words, with its templates, and its prototypes or this run's."""
-    start, card = checkpoint.load(params.train.start)
-    params.check_start({"system": system.name_of(start), "sizes": asdict(start.config)})
-    if start.has_prototypes:
-        check_conditions(card, params.train.start)
-        trained = start.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))  # (K, N^p, D)
-        if params.train.start_prototypes == "folder":
-            material = material._replace(prototypes=trained)
-        elif material.prototypes.shape[2] != trained.shape[2]:
-            raise ValueError(
-                f"train.start = {params.train.start!r}: its prototypes are {trained.shape[2]} wide, this run's own "
-                f"{material.prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
-            )
-    if isinstance(start, Templated):
-        material = material._replace(templates=start.texts(card.vocabulary))
-    model = build(params, material)
-    take_over(model, material.vocabulary, start, card.vocabulary, where=params.train.start)
-    return model
-
-
-def build(params: Params, material: system.Material) -> system.System:
-    """The system that `params` names: its config takes what it has fields for."""
-    kind = system.system_class(params.system)
-    classes, each, width = material.prototypes.shape
-    wordings, _ = encoded(material.templates, material.vocabulary)
-    sizes = {
-        "vocab_size": len(material.vocabulary),
-        "period": material.vocabulary.encode(PERIOD)[1],
-        "templates": len(material.templates),
-        "wordings": wordings.shape[0],
-        "longest": wordings.shape[1],
-        "n_conditions": classes,
-        "d_prototype": width,
-        **{name: value for name, (_, value) in params.sizes().items()},
-        "n_prototypes": each,
-    }
-    config = kind.Config(**{field.name: sizes[field.name] for field in fields(kind.Config) if field.name in sizes})
-    model = kind(config)
-    weights = params.model.visual_weights if params.train.start == FRESH else "random"
-    start = start_weights(
-        config.backbone, weights, key="model.visual_weights", classifier="data/classifier/weights.safetensors"
-    )
-    if start is not None:
-        model.visual.load_resnet(start)
-    model.furnish(material)
-    return model
 
 
 def write_rows(path: str, rows: list[Row]) -> None:

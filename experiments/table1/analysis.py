@@ -12,7 +12,6 @@ from experiments import study
 from experiments.ablations.analysis import SHOWN, details_of, look_at, steps
 from experiments.runs import BUDGET, EPOCHS, Run
 from stages.check import Params
-from stages.train import build
 from xpronet.app.compare import check_same_studies, read_side, score
 from xpronet.common.params import load_yaml, validate
 from xpronet.data.reports import PERIOD, Vocabulary
@@ -22,6 +21,7 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.model.params import System
 from xpronet.model.system import Material
 from xpronet.model.system import System as Network
+from xpronet.training.start import build
 
 BATCH = 16  # twice the preset's: a step of an LSTM that writes sentence by sentence costs little more
 REFERENCE = "xpronet"  # against which the others are tested

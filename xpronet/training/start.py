@@ -1,15 +1,19 @@
-"""Training that starts from a trained model: its weights, whose words may be others than this training's."""
+"""The model that a training starts from: new, or a trained one, whose words may be others than this training's."""
 
 import logging
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 
 from xpronet.common.weights import load_exactly
-from xpronet.data.reports import END, Vocabulary
+from xpronet.data.reports import END, PERIOD, Vocabulary
+from xpronet.encoders.backbones import start_weights
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.model.checkpoint import ModelCard
-from xpronet.model.system import System
+from xpronet.model import checkpoint
+from xpronet.model.sentences import Templated, encoded
+from xpronet.model.system import Material, System, name_of, system_class
+from xpronet.training.params import FRESH, Training
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +22,56 @@ WORDS = ("word_embedding.weight", "head.weight", "head.bias", "normal_words")
 OWN = ("prototypes", "templates", "wordings")  # what a model that starts from another keeps as it was made
 
 
-def check_conditions(card: ModelCard, folder: str | Path) -> None:
+def build(params: Training, material: Material) -> System:
+    """The system that `params` names: its config takes what it has fields for."""
+    kind = system_class(params.system)
+    classes, each, width = material.prototypes.shape
+    wordings, _ = encoded(material.templates, material.vocabulary)
+    sizes = {
+        "vocab_size": len(material.vocabulary),
+        "period": material.vocabulary.encode(PERIOD)[1],
+        "templates": len(material.templates),
+        "wordings": wordings.shape[0],
+        "longest": wordings.shape[1],
+        "n_conditions": classes,
+        "d_prototype": width,
+        **{name: value for name, (_, value) in params.sizes().items()},
+        "n_prototypes": each,
+    }
+    config = kind.Config(**{field.name: sizes[field.name] for field in fields(kind.Config) if field.name in sizes})
+    model = kind(config)
+    weights = params.model.visual_weights if params.train.start == FRESH else "random"
+    start = start_weights(
+        config.backbone, weights, key="model.visual_weights", classifier="data/classifier/weights.safetensors"
+    )
+    if start is not None:
+        model.visual.load_resnet(start)
+    model.furnish(material)
+    return model
+
+
+def go_on(params: Training, material: Material) -> System:
+    """The model of `train.start`, for this run's words, with its templates, and its prototypes or this run's."""
+    start, card = checkpoint.load(params.train.start)
+    params.check_start({"system": name_of(start), "sizes": asdict(start.config)})
+    if start.has_prototypes:
+        check_conditions(card, params.train.start)
+        trained = start.prototypes.detach().unflatten(0, (len(CONDITIONS), -1))  # (K, N^p, D)
+        if params.train.start_prototypes == "folder":
+            material = material._replace(prototypes=trained)
+        elif material.prototypes.shape[2] != trained.shape[2]:
+            raise ValueError(
+                f"train.start = {params.train.start!r}: its prototypes are {trained.shape[2]} wide, this run's own "
+                f"{material.prototypes.shape[2]}, of other networks' features: set train.start_prototypes=folder"
+            )
+    if isinstance(start, Templated):
+        material = material._replace(templates=start.texts(card.vocabulary))
+    model = build(params, material)
+    take_over(model, material.vocabulary, start, card.vocabulary, where=params.train.start)
+    return model
+
+
+def check_conditions(card: checkpoint.ModelCard, folder: str | Path) -> None:
     """Raise ValueError where a model's prototypes belong to other observations than the labels."""
     if card.conditions != CONDITIONS:
         raise ValueError(
