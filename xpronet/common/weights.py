@@ -1,5 +1,6 @@
 """Tensors from files of strangers: safetensors, or PyTorch's format without running any code in it."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -47,6 +48,14 @@ _BROKEN = (
     OverflowError,
     struct.error,
 )
+
+
+def fingerprint(module: nn.Module, *about: Any) -> str:
+    """SHA-256 of a module's weights and of whatever else decides what is made with them: the name of a cache."""
+    key = hashlib.sha256(repr(about).encode())
+    for name, tensor in module.state_dict().items():
+        key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return key.hexdigest()
 
 
 def read_weights(path: str | Path, *, again: str = "") -> Any:

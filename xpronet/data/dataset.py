@@ -195,9 +195,14 @@ def batches_of(
     return _Loader(dataset, workers, batch_sampler=items)
 
 
+def in_order(count: int, batch_size: int) -> list[range]:
+    """Batches of the positions from 0 on; the last may be smaller."""
+    return [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+
+
 def shared_batches(dataset: StudyDataset, *, batch_size: int, workers: int, group: Group) -> DataLoader:
     """In order; of several processes each has every so manieth of the same batches: see `in_turn`."""
-    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    batches = in_order(len(dataset), batch_size)
     return batches_of(dataset, batches[group.rank :: group.size], workers=workers)
 
 

@@ -5,7 +5,6 @@ CheXbert (`xpronet.labels.chexbert`) and the text features of the prototypes (`x
 rules need not wait for.
 """
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
 from xpronet.common.resumable import filling
+from xpronet.common.weights import fingerprint
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerBase
@@ -85,7 +85,8 @@ class BertEncoder:
         """
         ids, batches = self._batches(reports)
         what, shape = "encode reports", (len(ids), self.width)
-        with filling([path], [shape], pieces=len(batches), key=self._key(ids), group=group, what=what) as work:
+        key = fingerprint(self.bert, self.batch_size, self.pool.__name__, ids)
+        with filling([path], [shape], pieces=len(batches), key=key, group=group, what=what) as work:
             for piece in track(work.mine, what=what, unit="batches"):
                 work.put(piece, batches[piece], [self._encode([ids[row] for row in batches[piece]])])
 
@@ -104,13 +105,6 @@ class BertEncoder:
         tokens, mask = self._padded(ids)  # (B, T), (B, T)
         hidden = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, T, D)
         return self.pool(hidden, mask).float().cpu().numpy()  # (B, D)
-
-    def _key(self, ids: list[list[int]]) -> str:
-        """SHA-256 over weights, pooling and token ids."""
-        key = hashlib.sha256(f"{self.batch_size} {self.pool.__name__} {ids}".encode())
-        for name, tensor in self.bert.state_dict().items():
-            key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return key.hexdigest()
 
     def _padded(self, ids: list[list[int]]) -> tuple[Tensor, Tensor]:
         length = max(map(len, ids))

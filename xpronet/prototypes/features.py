@@ -1,6 +1,5 @@
 """Global features of images: what the prototypes are clusters of (§3.2, Eq. 4-5), and where neighbours are near."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from torch import nn
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
 from xpronet.common.resumable import filling
-from xpronet.data.dataset import StudyDataset, batches_of
+from xpronet.common.weights import fingerprint
+from xpronet.data.dataset import StudyDataset, batches_of, in_order
 from xpronet.encoders.backbones import WIDTH
 
 
@@ -42,7 +42,7 @@ def write_visual_features(
     """
     network = network.eval().to(device, memory_format=torch.channels_last)
     network.fc = nn.Identity()
-    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    batches = in_order(len(dataset), batch_size)
     shapes = [(len(dataset), WIDTH[backbone])] * len(paths)
     key = _key(network, dataset, batch_size)
     with filling(paths, shapes, pieces=len(batches), key=key, group=group, what="features") as work:
@@ -66,9 +66,6 @@ def write_visual_features(
 
 
 def _key(network: nn.Module, dataset: StudyDataset, batch_size: int) -> str:
-    """SHA-256 over weights, images and batches."""
-    key = hashlib.sha256(f"{batch_size} {dataset.images} {dataset.pack.sha256} {dataset.pack.crop}".encode())
-    for name, tensor in network.state_dict().items():
-        key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    key.update(Path(__file__).read_bytes())
-    return key.hexdigest()
+    """Of weights, images and batches."""
+    about = batch_size, dataset.images, dataset.pack.sha256, dataset.pack.crop, Path(__file__).read_bytes()
+    return fingerprint(network, *about)

@@ -4,7 +4,6 @@ They are those of evaluation mode, of as many crops per image as are asked for: 
 their number, the one that epoch of an ordinary training would show.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import torch
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
 from xpronet.common.resumable import filling
-from xpronet.data.dataset import StudyDataset, batches_of
+from xpronet.common.weights import fingerprint
+from xpronet.data.dataset import StudyDataset, batches_of, in_order
 from xpronet.model.system import System
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def freeze(
 @torch.inference_mode()
 def _write(path, model, dataset, *, crops, batch_size, device, workers, group) -> None:
     starts = np.cumsum([0, *map(len, dataset.images)])
-    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    batches = in_order(len(dataset), batch_size)
     sample = model.visual(torch.zeros(1, 3, dataset.pack.crop, dataset.pack.crop, device=device))  # (1, P, C)
     shape = (crops * int(starts[-1]), *sample.shape[1:])
     logger.info("frozen extractor: %d crops per image, %.2f GB in %s", crops, 4e-9 * np.prod(shape), path.parent)
@@ -95,11 +95,8 @@ def _write(path, model, dataset, *, crops, batch_size, device, workers, group) -
 
 
 def _key(model: System, dataset: StudyDataset, crops: int, batch_size: int) -> str:
-    """SHA-256 over weights, images, crops and batches."""
+    """Of weights, images, crops and batches."""
     seed = dataset.seed if dataset.augment else None
     sizes = (dataset.pack.resize, dataset.pack.crop)
-    key = hashlib.sha256(f"{batch_size} {crops} {seed} {sizes} {dataset.images} {dataset.pack.sha256}".encode())
-    for name, tensor in model.visual.state_dict().items():
-        key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    key.update(Path(__file__).read_bytes())
-    return key.hexdigest()[:32]
+    about = batch_size, crops, seed, sizes, dataset.images, dataset.pack.sha256, Path(__file__).read_bytes()
+    return fingerprint(model.visual, *about)[:32]
