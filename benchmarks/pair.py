@@ -23,7 +23,6 @@ from xpronet.common.shares import Share, synchronise
 from xpronet.encoders.backbones import WIDTH
 from xpronet.model.xpronet import ModelConfig, XProNet
 from xpronet.training.loop import optimiser, step
-from xpronet.training.params import TrainParams
 
 THREADS, STEPS = 2, 2
 SMALL_STEPS, PATCHES = 40, 9  # of images of 96 pixels
@@ -53,7 +52,7 @@ def shared(processes: int) -> float:
         network = model().train()
         if group.size > 1:
             synchronise(network)
-        adam, share = optimiser(network, TrainParams(**PARAMS, precision="float32")), Share.of(group, BATCH)
+        adam, share = optimiser(network, PARAMS), Share.of(group, BATCH)
         part = whole_batch(frozen=False).part(share.start, share.stop)
         seconds = timed(lambda: step(network, adam, part, OBJECTIVE, "float32", share=share), STEPS, group.wait)
         return STEPS * BATCH * VIEWS / seconds if group.first else 0

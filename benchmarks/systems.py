@@ -28,7 +28,6 @@ from xpronet.model.system import System as Network
 from xpronet.model.system import system_class
 from xpronet.training.credit import Credit
 from xpronet.training.loop import optimiser, step
-from xpronet.training.params import TrainParams
 from xpronet.training.scst import written
 
 PATCHES = (SIZE // 32) ** 2
@@ -55,7 +54,7 @@ def rewarded(repeats: int) -> list[dict]:
     """
     network, data = at_full_size("st").eval(), batch(PATCHES, WIDTH[CONFIG.backbone])
     vocabulary = Vocabulary([PERIOD, "<unk>", *sorted(NORMAL), *map(str, range(CONFIG.vocab_size - 2 - len(NORMAL)))])
-    references, count = in_sentences(data.tokens[:, 1:]), PARAMS["samples"]
+    references, count = in_sentences(data.tokens[:, 1:]), PARAMS.samples
     cider = Reward(references, vocabulary, cider=1.0)
     both = Reward(references, vocabulary, cider=1.0, kinds=1.0)
 
@@ -66,7 +65,7 @@ def rewarded(repeats: int) -> list[dict]:
     drawn, studies = in_sentences(draw().flatten(0, 1)), data.positions.tolist()
     works = {"CIDEr": lambda: cider(np.repeat(studies, count).tolist(), drawn)}
     for by in ("sentence", "word"):
-        credit = Credit(both.gains, by=by, discount=PARAMS["discount"], period=1)
+        credit = Credit(both.gains, by=by, discount=PARAMS.discount, period=1)
         works[f"credit by {by}"] = partial(credit.advantages, studies, drawn, TOKENS)
     return [
         at_most(f"{name} of {BATCH} x {count} samples", *alternate(work, draw, repeats=repeats), 1)
@@ -98,7 +97,7 @@ def stepping(network: Network, data: Batch) -> Callable[[], object]:
     """A step of the network, whose extractor is frozen."""
     network.train()
     network.visual.freeze(True)
-    adam = optimiser(network, TrainParams(**PARAMS, precision="float32"))
+    adam = optimiser(network, PARAMS)
     return lambda: step(network, adam, data, OBJECTIVE, "float32")
 
 

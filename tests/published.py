@@ -15,43 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from xpronet.common.params import load_yaml
 from xpronet.model.checkpoint import load_official
 from xpronet.model.losses import Objective
-from xpronet.training.params import FRESH, TrainParams
+from xpronet.training.params import TrainParams
 
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
-RECIPE = TrainParams(
-    start=FRESH,
-    start_prototypes="folder",
-    phase="cross_entropy",
-    samples=5,
-    cider_reward=1.0,
-    meteor_reward=0.0,
-    kind_reward=0.0,
-    credit="report",
-    discount=1.0,
-    epochs=30,
-    batch_size=16,
-    accumulate=1,
-    checkpointing=False,
-    compile=False,
-    lr_visual=1e-3,
-    lr=2e-3,
-    optimiser="adam",
-    weight_decay=5e-5,
-    schedule="steps",
-    lr_decay=0.8,
-    lr_step=10,
-    warmup_epochs=0.0,
-    clip_norm=None,
-    nonfinite="stop",
-    freeze_epochs=0,
-    crops=1,
-    precision="float32",
-    sync_batch_norm=True,
-    val_beam_size=3,
-    val_max_length=60,
-)
+PRESET = Path(__file__).parents[1] / "presets/iu_xray.yaml"
+RECIPE = TrainParams(**load_yaml(PRESET)["train"])  # the published one, row 27
 
 # Limits in float32 as the fixtures' README gives them; float64 has one for all.
 FEATURES, LOG_PROBABILITIES, LOSSES, GRADIENTS, SEQUENCES = 5e-5, 1e-4, 1e-6, 1e-3, 2e-4
