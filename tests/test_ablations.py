@@ -19,7 +19,7 @@ from experiments.ablations.page import FLOORS, PAPER, PAPER_CONSTANT, PAPER_SWEE
 from experiments.ablations.picture import draw
 from experiments.ablations.runs import FULL, ROWS, plan
 from experiments.markdown import BEGIN, END, put_between
-from experiments.runs import is_done, run_all
+from experiments.runs import is_done, run_all, seeds_of
 from stages.check import Params
 from xpronet.app import compare
 from xpronet.common.params import validate
@@ -30,6 +30,12 @@ from xpronet.evaluation.statistics import Table
 from xpronet.labels import agreement
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_seeds_are_whole_numbers_between_commas():
+    assert (seeds_of("1, 2,3"), seeds_of("")) == ([1, 2, 3], [])
+    with pytest.raises(ValueError, match="^seeds '1;2': whole numbers with commas between them, as 1,2,3$"):
+        seeds_of("1;2")
 
 
 def table(seed: int, shift: float, studies: int = 50) -> Table:

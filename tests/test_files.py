@@ -280,6 +280,18 @@ def test_a_stage_ends_with_a_line_that_names_what_to_change(tmp_path, monkeypatc
     assert "\n" not in str(end.value)
 
 
+def test_a_traceback_is_there_for_who_asks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "files_of", lambda name: ("", ""))
+    monkeypatch.setenv("XPRONET_DEBUG", "1")
+
+    def main():
+        raise ValueError("a: wrong")
+
+    with pytest.raises(ValueError, match="^a: wrong$"):
+        run(main)
+
+
 def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage, "files_of", lambda name: ("", ""))

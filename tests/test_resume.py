@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.recorded import Studies
 from tests.test_training import LOOP, Run
 from xpronet.common.course import Course, Stopped
 from xpronet.common.params import RuntimeParams, Strict
+from xpronet.common.processes import LOST
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import STALE, States
 from xpronet.model.losses import Objective
@@ -454,6 +456,39 @@ def test_too_little_memory_names_what_keeps_the_result(text):
     assert "\n" not in str(error.value)
     with pytest.raises(RuntimeError, match="^shapes$"), memory_for("a", "b"):
         raise RuntimeError("shapes")
+
+
+def test_what_cannot_be_had_is_not_advised_for_want_of_memory():
+    """Where a batch is in as many parts as it has studies, and checkpointed, only a smaller one is left."""
+    run = Run()
+
+    def forward(*args, **options):
+        raise MemoryError
+
+    run.model.forward = forward
+    with pytest.raises(
+        ValueError, match=r"\(of the machine\): lower train.batch_size = 2, or set train.precision=bf16$"
+    ):
+        run.train(accumulate=2, checkpointing=True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_no_process_ends_before_the_batch_without_numbers_is_saved(tmp_path, first):
+    """Else a launcher, or the first process itself, would end the one that still writes."""
+    path, seen = tmp_path / "nonfinite.safetensors", []
+    group = SimpleNamespace(first=first, gathered=lambda batch: [batch, batch], wait=lambda: seen.append(path.exists()))
+    course = SimpleNamespace(
+        _group=group, _states=SimpleNamespace(home=tmp_path), _drawn={}, done=4, module=torch.nn.Linear(1, 1)
+    )
+    batch, dataset = SimpleNamespace(positions=torch.tensor([3])), SimpleNamespace(name="study s{}".format)
+    if first:
+        line = f"^no number \\(step 5: study s3, study s3\\); that batch, .* are in {path}$"
+        assert re.match(line, str(Course._unusable(course, batch, dataset, "no number")))
+        assert load_file(path)["batch/positions"].tolist() == [3, 3]
+    else:
+        with pytest.raises(SystemExit, match=f"^{LOST}$"):
+            Course._unusable(course, batch, dataset, "no number")
+    assert seen == [first]
 
 
 def test_prototypes_that_nobody_chose_are_counted():
