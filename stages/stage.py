@@ -13,13 +13,13 @@ from typing import Any
 
 from xpronet.common.lock import alone
 from xpronet.common.params import load_yaml
-from xpronet.common.shortage import explain
+from xpronet.common.shortage import one_line
 
 CODE = Path(__file__).resolve().parents[1]
 
 
 def run(main: Callable[[], str], *, together: bool = False) -> None:
-    """Run a stage, whose `main` says in half a line what it made; XPRONET_DEBUG=1 shows where a mistake was noticed.
+    """Run a stage, whose `main` says in half a line what it made.
 
     Args:
         together: whether several processes, as a launcher starts them, can be one run of this stage.
@@ -31,7 +31,7 @@ def run(main: Callable[[], str], *, together: bool = False) -> None:
         sys.exit(f"{_command()} is for one process, and is one of {others + 1} here: start it without a launcher")
     who = f"process {rank + 1} of {others + 1}: " if others else ""
     try:
-        with nullcontext() if rank else only_one():
+        with one_line(who), nullcontext() if rank else only_one():
             if rank:
                 main()
                 return
@@ -41,15 +41,6 @@ def run(main: Callable[[], str], *, together: bool = False) -> None:
         logging.info("%s: wrote %s in %.1f s: %s", stage, written, time.monotonic() - started, made)
     except KeyboardInterrupt:
         sys.exit("interrupted; nothing half-written is left, run it again")
-    except (ValueError, OSError) as error:  # a mistake of the user's
-        if os.environ.get("XPRONET_DEBUG"):
-            raise
-        sys.exit(f"{who}{error}")
-    except (MemoryError, RuntimeError) as error:  # a machine that lacks something, or a mistake of ours
-        line = explain(error)
-        if line is None or os.environ.get("XPRONET_DEBUG"):
-            raise
-        sys.exit(f"{who}{line}")
 
 
 def shared(params: Any, work: Callable[..., str]) -> str:

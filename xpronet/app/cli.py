@@ -1,12 +1,11 @@
 """The command `xpronet`. Each command imports what it needs when it runs, so that --help is quick."""
 
 import logging
-import os
-import sys
 
 import typer
 
 from xpronet.app import cli_models, cli_pages, cli_scores
+from xpronet.common.shortage import one_line
 from xpronet.common.threads import wait_asleep
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -25,21 +24,9 @@ def xpronet() -> None:
 
 
 def main() -> None:
-    """Run; a mistake of the user's is one line (XPRONET_DEBUG=1 shows where it was noticed)."""
     wait_asleep()
-    try:
+    with one_line():
         app()
-    except (ValueError, OSError) as error:
-        if os.environ.get("XPRONET_DEBUG"):
-            raise
-        sys.exit(str(error))
-    except (MemoryError, RuntimeError) as error:
-        from xpronet.common.shortage import explain
-
-        line = explain(error)
-        if line is None or os.environ.get("XPRONET_DEBUG"):
-            raise
-        sys.exit(line)
 
 
 if __name__ == "__main__":

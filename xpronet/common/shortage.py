@@ -1,5 +1,7 @@
-"""What a machine lacks, in a line: memory, or processes that load data and were killed for want of it."""
+"""Errors as one line: mistakes of the user, and what a machine lacks, as memory or processes that load data."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +31,18 @@ def memory_for(what: str, advice: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(said in text for said in _MEMORY):
             raise
         raise ValueError(f"{what}: out of memory ({text[:200] or 'of the machine'}): {advice}") from error
+
+
+@contextmanager
+def one_line(who: str = "") -> Iterator[None]:
+    """Around a program: what a user can mend ends it with a line; XPRONET_DEBUG=1 shows where it was noticed."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        line = str(error) if isinstance(error, ValueError | OSError) else explain(error)
+        if line is None or os.environ.get("XPRONET_DEBUG"):
+            raise
+        sys.exit(f"{who}{line}")
 
 
 def explain(error: MemoryError | RuntimeError) -> str | None:
