@@ -214,7 +214,7 @@ def test_a_revision_is_compared_with_the_folder(project, jar, monkeypatch):
     (project.folder / "data/prepared/annotation.json").write_bytes(raw)
     assert "workspace and full-1 share 5 of 6 and 6 studies of test" in other and "\n" not in other
     missing = line("workspace", "no-such-experiment")
-    assert "no-such-experiment: no prediction file (.jsonl)" in missing and "\n" not in missing
+    assert "no-such-experiment: no file of reports (.jsonl, .csv)" in missing and "\n" not in missing
 
 
 def test_a_run_reaches_a_clone_through_a_remote(project, tmp_path):
