@@ -80,17 +80,10 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     )
 
     torch.manual_seed(params.seed)
-    weights = read_weights("data/prototypes.safetensors", again="`dvc repro prototypes` makes it again")
-    wanted, found = (len(CONDITIONS), params.n_prototypes), [(name, *each.shape) for name, each in weights.items()]
-    if len(found) != 1 or found[0][:-1] != ("prototypes", *wanted):
-        raise ValueError(
-            f"data/prototypes.safetensors holds something else than prototypes of {wanted[0]} observations x "
-            f"{wanted[1]}: `dvc repro -f prototypes` makes it again"
-        )
     material = system.Material(
         vocabulary=vocabulary,
         labels=torch.from_numpy(dataset.labels),
-        prototypes=weights["prototypes"],  # (K, N^p, D)
+        prototypes=read_prototypes("data/prototypes.safetensors", params.n_prototypes),
         templates=[template["wordings"] for template in read_json("data/templates.json")],
     )
     model = build(params, material) if params.train.start == FRESH else go_on(params, material)
@@ -157,6 +150,18 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
         saved.finish()
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
+
+
+def read_prototypes(path: str, each: int) -> torch.Tensor:
+    """(K, N^p, D), `each` of them for an observation; ValueError, one line, where the file holds anything else."""
+    weights = read_weights(path, again="`dvc repro prototypes` makes it again")
+    found = [(name, *tensor.shape[:-1]) for name, tensor in weights.items()]
+    if found != [("prototypes", len(CONDITIONS), each)]:
+        raise ValueError(
+            f"{path} holds something else than prototypes of {len(CONDITIONS)} observations x {each}: "
+            "`dvc repro -f prototypes` makes it again"
+        )
+    return weights["prototypes"]
 
 
 def objective(
