@@ -1,6 +1,7 @@
 """The scores a user reports must be pycocoevalcap's, on any machine, and a broken Java must be an error, not a hang."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -95,6 +96,11 @@ def test_pairs_that_cannot_be_scored_are_named(references, hypotheses, message):
     """A truncated predictions file must not be scored against the wrong studies."""
     with pytest.raises(ValueError, match=message):
         lexical.score(references, hypotheses)
+
+
+def test_ctrl_c_is_not_for_java(jar):
+    """It goes to all processes of a terminal's foreground, and the step of a training that it ends may still score."""
+    assert os.getsid(jar.process.pid) != os.getsid(0)
 
 
 def test_a_killed_java_is_an_error_and_leaves_nothing(started):

@@ -226,6 +226,28 @@ def test_a_run_of_other_parameters_or_code_starts_afresh_and_says_what_differs(t
         assert first.load()[1]["a"].tolist() == [1, 1]
 
 
+def test_a_run_killed_before_its_first_state_is_no_other_run(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with states(tmp_path):
+        pass
+    with states(tmp_path):
+        assert not caplog.messages
+
+
+def test_a_run_ends_where_the_lock_cannot_go_while_it_is_held(tmp_path, monkeypatch):
+    """NFS keeps an open file in its folder under another name: the folder is not empty yet."""
+    with states(tmp_path) as saved:
+        saved.save(1, CONTENT, {"a": torch.ones(2)})
+        (saved.folder / "lock").rename(saved.folder / ".nfs1")
+        unlink = os.unlink
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", lambda path, **of: path == ".nfs1" or unlink(path, **of))
+            saved.finish()
+        assert [path.name for path in saved.folder.iterdir()] == [".nfs1"]
+        (saved.folder / ".nfs1").unlink()  # as the server does when the lock is given back
+    assert not saved.folder.exists()
+
+
 def test_the_state_of_another_run_is_removed_after_a_week(tmp_path):
     with states(tmp_path) as first:
         first.save(1, CONTENT, {"a": torch.ones(2)})

@@ -1,12 +1,14 @@
 """docs/slurm.sbatch, with stand-ins for a cluster's programs: which stages run how, and what a signal makes of them."""
 
 import os
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs/slurm.sbatch"
 STANDINS = {
@@ -48,6 +50,23 @@ def submit(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(["bash", SCRIPT], cwd=folder, env={**os.environ, **numbers})
 
 
+def test_what_a_shared_stage_reads_is_made_before_it():
+    """The stand-ins of the other tests would run it on nothing."""
+    stages = yaml.safe_load((SCRIPT.parents[1] / "dvc.yaml").read_text())["stages"]
+    makers = {out if isinstance(out, str) else next(iter(out)): name for name in stages for out in stages[name]["outs"]}
+
+    def with_those_before(stage: str) -> set[str]:
+        return {stage}.union(*(with_those_before(makers[dep]) for dep in stages[stage]["deps"] if dep in makers))
+
+    done = set()
+    for kind, names in re.findall(r"^(run dvc repro|together) (\w[\w ]*)$", SCRIPT.read_text(), re.M):
+        for stage in names.split():
+            before = with_those_before(stage)
+            assert kind != "together" or before - {stage} <= done, stage
+            done |= before
+    assert {*TOGETHER} <= done
+
+
 def test_shared_stages_run_in_all_processes_and_are_committed(cluster):
     (cluster / "done-classify").touch()  # its results are there
     (cluster / "trained").touch()
@@ -59,7 +78,7 @@ def test_shared_stages_run_in_all_processes_and_are_committed(cluster):
     )
     assert [line for line in log if line.startswith(("dvc repro", "dvc commit"))] == [
         "dvc repro prepare",
-        *("dvc commit --force label", "dvc commit --force features", "dvc repro prototypes"),
+        *("dvc commit --force label", "dvc commit --force features", "dvc repro templates prototypes"),
         *("dvc commit --force train", "dvc commit --force generate", "dvc repro"),
     ]
 

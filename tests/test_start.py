@@ -136,6 +136,8 @@ SIZES = {"backbone": "resnet18", "d_model": 16, "d_ff": 24, "heads": 2, "layers"
         ({"n_prototypes": 20}, {}, "own", None),
         ({"n_prototypes": 20, "cmpnet": False}, {"cmpnet": False}, "folder", None),
         ({"gamma": 7, "dropout": 0.5}, {}, "folder", None),
+        ({"formulation": "paper"}, {}, "own", "set formulation=paper"),  # one of the two has a linear more
+        ({"formulation": "paper", "cmpnet": False}, {"cmpnet": False}, "folder", None),
     ],
 )
 def test_other_sizes_are_one_line_with_what_to_set(sizes, symbols, prototypes, line):

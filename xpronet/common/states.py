@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class States:
 
     def __exit__(self, *error) -> None:
         self._held.close()
+        with suppress(OSError):  # not there or, as nearly always, not empty
+            self.folder.rmdir()
 
     def due(self) -> bool:
         """Whether the last state is `minutes` old, or the start of the run where there is none."""
@@ -92,8 +94,11 @@ class States:
         return content, read_weights(path), {} if content["best"] is None else read_weights(self._best(content["best"]))
 
     def finish(self) -> None:
-        """Remove them, when the results of the run are written."""
-        shutil.rmtree(self.folder)
+        """Remove them, when the results of the run are written.
+
+        A folder on NFS keeps the lock under another name while it is held, so that it can only go after that.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _tidy(self, *also: Path) -> None:
         kept = self._numbered()[-KEPT:]
@@ -119,9 +124,12 @@ class States:
             return "damaged in its header"
         return None if best is None else not_weights(self._best(best))
 
+    def _others(self) -> list[Path]:
+        return [path for path in self.home.iterdir() if path != self.folder and (path / _ABOUT).is_file()]
+
     def _say_what_differs(self) -> None:
         """From the run that was saved last; states that nobody went on with for a week are removed."""
-        others = sorted((_touched(path), path) for path in self.home.iterdir() if (path / _ABOUT).is_file())
+        others = sorted((_touched(path), path) for path in self._others())
         for touched, path in others:
             if time.time() - touched > STALE:
                 shutil.rmtree(path, ignore_errors=True)

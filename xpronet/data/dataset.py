@@ -17,7 +17,7 @@ from xpronet.data.pack import ImagePack, normalise
 from xpronet.data.studies import Study
 
 PATIENCE = 600  # seconds that a batch may take to load in a worker process
-GRACE = 20  # seconds that a worker goes on when it is told to end
+GRACE = 300  # seconds that a worker goes on when it is told to end: as long as a scheduler gives the main process
 
 
 @dataclass
@@ -243,7 +243,7 @@ class _Loader(DataLoader):
 def _leave_signals(worker: int) -> None:
     """A scheduler sends its signal to all processes of a job: the main one decides what is still to be done.
 
-    A worker that is told to end does so a little later: the main one waits for those that it ends itself.
+    A worker that is told to end does so much later, as the death of one would end the step or the save of the main one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

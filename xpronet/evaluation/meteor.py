@@ -52,6 +52,7 @@ def running_meteor() -> Iterator["Meteor"]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            start_new_session=True,  # Ctrl-C is for this process, which may still have something to score
         ) as process,
     ):
         try:

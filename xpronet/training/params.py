@@ -15,7 +15,7 @@ FRESH = "xpronet/model/xpronet.py"  # the code that draws weights
 TRAINED = "data/model"  # what stage train writes
 ONE_COMPILES = "train.compile is for one process, as batch norm of several waits for others: set it false"
 # What may differ from a model that training starts from: no weight has its shape from it.
-FREE = {"gamma", "top", "formulation", "dropout", "feature_dropout", "attention_dropout", "prototype_dropout"}
+FREE = {"gamma", "top", "dropout", "feature_dropout", "attention_dropout", "prototype_dropout"}
 
 
 class Symbols(Strict):
@@ -184,7 +184,9 @@ class Training(Symbols):
         found = card.get("system", "xpronet")
         if found != self.system:
             raise ValueError(f"{where}: a model of {found}: set system={found}")
-        free = {*FREE, "n_prototypes"} if self.train.start_prototypes == "own" or not sizes.get("cmpnet") else FREE
+        free = {*FREE, "n_prototypes"} if self.train.start_prototypes == "own" else FREE
+        if not sizes.get("cmpnet"):
+            free = {*FREE, "n_prototypes", "formulation"}
         ours = {name: it for name, it in self.sizes().items() if name in sizes and name not in free}
         others = [f"{key}={sizes[name]}".lower() for name, (key, value) in ours.items() if sizes[name] != value]
         if others:
