@@ -29,7 +29,6 @@ from xpronet.common.params import load_yaml
 
 SIZES = (1, 2, 4)
 LIMIT = 1e-5
-KINDS = {"train": 0, "train with a frozen extractor": 1, "classify": 0}  # names of `kills`, freeze_epochs
 CHANGES = {
     "train": {"epochs": 1, "lr": 1e-3, "lr_visual": 1e-3, "warmup_epochs": 0},
     "classifier": {"epochs": 1, "lr": 1e-3},
@@ -42,7 +41,6 @@ def configure(folder: Path, kind: str) -> None:
     params = load_yaml(folder / "params.yaml")
     for group, changes in CHANGES.items():
         params[group] |= changes
-    params["train"]["freeze_epochs"] = KINDS[kind]
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -94,7 +92,7 @@ def main(sizes: tuple[int, ...] = SIZES) -> float:
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "source"
         kills.make(source)
-        for kind in KINDS:
+        for kind in kills.KINDS:
             runs = [trained(source, Path(place) / f"{kind} {size}", kind, size) for size in sizes]
             row, weights = runs[0]
             for size, (other, others) in zip(sizes[1:], runs[1:], strict=True):

@@ -1,5 +1,6 @@
 """`xpronet generate`: a trained model writes reports for new images, the same as the pipeline would have written."""
 
+import copy
 import csv
 import json
 import os
@@ -368,6 +369,34 @@ def test_an_array_of_another_kind_is_refused(model):
             model.reports([array])
     with pytest.raises(ValueError, match="a study without images"):
         model.reports([[]])
+
+
+@pytest.mark.parametrize(("option", "name"), [("--out", "fine.png"), ("--explain", "fine.png"), ("--out", "s.csv")])
+def test_nothing_that_is_read_is_overwritten(project, tmp_path, monkeypatch, option, name):
+    """A slip of the completion key would cost the radiograph."""
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path, "fine.png")
+    Path("s.csv").write_text("study,image\na,fine.png\n")
+    before = Path(name).read_bytes()
+    done = run("s.csv", "--model", str(project.folder / "model"), option, f"../{tmp_path.name}/{name}", code=1)
+    assert str(done.exception).endswith(f"{name}: it is read here, and would be overwritten: name another file")
+    assert Path(name).read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_text_gets_no_name_of_another_form(project, tmp_path, suffix):
+    done = run(str(picture(tmp_path, "a.png")), "--out", str(tmp_path / f"out{suffix}"), code=1)
+    assert "as text or as JSON lines: name a .txt or .jsonl file" in str(done.exception)
+
+
+def test_a_report_without_its_end_is_said_to_be_cut(here, model):
+    """The full stop that reading adds would hide it."""
+    model, files = copy.deepcopy(model), [views_of(sorted(Path("images").iterdir())[0])]
+    for end, cut in ((-100, True), (100, False)):
+        with torch.no_grad():
+            model.model.head.bias[0] = end  # never, and at once
+        (report,) = model.reports(files, max_length=5)
+        assert report.doubts == ("the report is cut at its greatest length",) * cut
 
 
 def test_broken_weights_are_one_line(here, tmp_path):

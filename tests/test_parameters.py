@@ -105,7 +105,7 @@ def test_phantom_s_gamma_is_its_own():
         ("train", None, "train = None: Input should be"),
         ("images.crop", 512, "images: crop 512 must not exceed resize 100"),
         ("model.heads", 7, "model: heads 7 must divide d_model 128"),
-        ("train.warmup_epochs", 20, "train: warmup_epochs 20 must be below epochs 20"),
+        ("train.warmup_epochs", 20, "train: warmup_epochs 20 must be below epochs 20: 0 is none"),
         (
             "train",
             {**preset()["train"], "compile": True, "checkpointing": True},

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xpronet.data.dataset import GRACE
+
 SCRIPT = Path(__file__).resolve().parents[1] / "docs/slurm.sbatch"
 STANDINS = {
     "srun": """
@@ -65,6 +67,11 @@ def test_what_a_shared_stage_reads_is_made_before_it():
             assert kind != "together" or before - {stage} <= done, stage
             done |= before
     assert {*TOGETHER} <= done
+
+
+def test_loaders_of_data_live_as_long_as_the_job_has_to_save():
+    (seconds,) = re.findall(r"--signal=B:TERM@(\d+)", SCRIPT.read_text())
+    assert int(seconds) <= GRACE
 
 
 def test_shared_stages_run_in_all_processes_and_are_committed(cluster):

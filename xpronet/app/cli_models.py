@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from xpronet.app.options import ModelFolder, PublishedDataset, refuse_folders
+from xpronet.app.options import ModelFolder, PublishedDataset, check_outputs
 
 commands = typer.Typer()
 
@@ -83,8 +83,10 @@ def generate(
     from xpronet.app import generate as generation
     from xpronet.app.given import studies
 
-    refuse_folders(out, explain)
     given = studies(images)
+    check_outputs(out, explain, read=[*images, *(image for study in given for image in study.images)])
+    if out and out.suffix in (".csv", ".json"):
+        raise ValueError(f"{out}: reports are written as text or as JSON lines: name a .txt or .jsonl file")
     problems = generation.generate(
         given,
         model,

@@ -13,7 +13,7 @@ from xpronet.app.options import (
     Split,
     SplitOption,
     WrittenUnder,
-    refuse_folders,
+    check_outputs,
 )
 
 commands = typer.Typer()
@@ -41,7 +41,7 @@ def view(
 
     if len(predictions) > 2:
         raise ValueError(f"view shows one or two files of reports, got {len(predictions)}")
-    refuse_folders(out)
+    check_outputs(out, read=(*predictions, prepared))
     params = SETTINGS[dataset.value].reports(dataset.value)
     studies = make_page(predictions, prepared, out, split=split.value, labels=labels.value, params=params)
     typer.echo(f"{out}: {studies:,} studies")

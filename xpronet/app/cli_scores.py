@@ -13,7 +13,7 @@ from xpronet.app.options import (
     Split,
     SplitOption,
     WrittenUnder,
-    refuse_folders,
+    check_outputs,
 )
 
 commands = typer.Typer()
@@ -84,7 +84,7 @@ def compare(
     from xpronet.app.compare import show
     from xpronet.common.files import write_json
 
-    refuse_folders(out)
+    check_outputs(out, read=sides)
     result = compare_reports(
         sides,
         split=split.value,
@@ -123,7 +123,7 @@ def score(
     from xpronet.common.files import replacing, write_json
     from xpronet.labels.params import LabelParams
 
-    refuse_folders(out, markdown)
+    check_outputs(out, markdown, read=(reports, annotation, chexbert))
     result = scoring.score(
         reports,
         annotation,

@@ -43,6 +43,8 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     """
     keys = read(Keys, params)
     reports = keys.reports
+    if prepared.is_file() and prepared.suffix != ".json":
+        raise ValueError(f"{prepared}: no annotation.json, and no folder of stage prepare")
     annotation = prepared if prepared.suffix == ".json" else prepared / "annotation.json"
     if not annotation.is_file():
         raise ValueError(f"{annotation}: no such file; make it by `dvc repro prepare`, or name an annotation.json")

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
 
 from xpronet.app.card import Scored, card
@@ -48,8 +48,10 @@ def scores() -> dict[str, Any]:
     try:
         with Repo(".") as repo:
             changed = set(repo.status(["evaluate"], with_deps=True)) - {"check"}  # any other line of params.yaml
+    except NotDvcRepoError:
+        raise ValueError("export: no DVC repository here: run it in the pipeline's folder") from None
     except DvcException as error:
-        raise ValueError(f"export: {' '.join(str(error).split())}: run it in the pipeline's folder") from None
+        raise ValueError(f"export: {' '.join(str(error).split())}") from None
     if changed:
         raise ValueError(
             f"{SCORES}: perhaps of another model, for {', '.join(sorted(changed))} changed since:"

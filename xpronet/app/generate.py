@@ -89,7 +89,8 @@ def stream(
         try:
             waiting.append((study, reporter.read(study.images)))
         except ValueError as error:
-            problems.append(str(error) if str(error).startswith(f"{study.id}:") else f"study {study.id}: {error}")
+            alone = study.images == (Path(study.id),)  # then the error names it already
+            problems.append(str(error) if alone else f"study {study.id}: {error}")
         if len(waiting) == BATCH:
             yield from _written(reporter, waiting, explained, how)
             waiting = []

@@ -1,5 +1,7 @@
 """What commands of `xpronet` share: choices, options, and a look at the files that they are to write."""
 
+import os
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -31,8 +33,11 @@ Cleaning = Annotated[Path, typer.Option(help="Parameter file: how reports are cl
 ModelFolder = Annotated[Path, typer.Option(help="A model folder, as training, import-official and export make it.")]
 
 
-def refuse_folders(*files: Path | None) -> None:
-    """Raise ValueError, one line, where a folder is named for a file, before the minutes that scoring takes."""
+def check_outputs(*files: Path | None, read: Iterable[str | Path | None] = ()) -> None:
+    """Raise ValueError, one line, before any work, where an output is a folder, or a file that is to be `read`."""
+    inputs = [Path(path) for path in read if path is not None and os.path.exists(path)]
     for file in filter(None, files):
         if file.is_dir():
             raise ValueError(f"{file}: a folder: name the file in it")
+        if file.exists() and any(file.samefile(path) for path in inputs):
+            raise ValueError(f"{file}: it is read here, and would be overwritten: name another file")

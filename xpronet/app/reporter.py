@@ -53,7 +53,7 @@ class Report:
     labels: tuple[str, ...]  # whose prototypes it was written with; all 14 without labels, none without prototypes
     labels_from: Source
     probabilities: dict[str, float] | None  # of each observation, where the classifier was asked
-    doubts: tuple[str, ...]  # what is odd about its pictures
+    doubts: tuple[str, ...]  # what is odd about its pictures, and whether it is cut
 
 
 class Reporter:
@@ -136,6 +136,7 @@ class Reporter:
         search = {"beam_size": beam_size, "max_length": max_length, "gamma": gamma, "watch": watch}
         texts, log_probs = self.generate(batch, chosen.values, **search)
         rows = zip(studies, texts, log_probs, chosen.values, strict=True)
+        room = self.card.max_length if max_length is None else max_length
         return [
             Report(
                 text,
@@ -143,7 +144,7 @@ class Reporter:
                 tuple(name for name, there in zip(CONDITIONS, values, strict=True) if there),
                 chosen.source,
                 None if chosen.probabilities is None else by_name(chosen.probabilities[row]),
-                study.doubts,
+                study.doubts + ("the report is cut at its greatest length",) * (len(text.split()) == room),
             )
             for row, (study, text, log_prob, values) in enumerate(rows)
         ]

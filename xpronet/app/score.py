@@ -16,7 +16,7 @@ from xpronet.data.reports import Vocabulary, as_published
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.evaluation import floors, lexical, statistics
 from xpronet.evaluation.diversity import diversity
-from xpronet.evaluation.meteor import Meteor, running_meteor
+from xpronet.evaluation.meteor import running_meteor
 from xpronet.labels import agreement, labeller
 from xpronet.labels.conditions import pseudo_labels
 from xpronet.labels.params import LabelParams
@@ -62,6 +62,7 @@ def score(
             return statistics.table(references[split], texts, own_labels, label(texts), meteor=meteor)
 
         found = table(hypotheses)
+        published = lexical.score(cut, hypotheses, meteor=meteor) if references["train"] else None  # row 23
         below = track(floors_of(annotation, studies, references, split).items(), what="floors", unit="floors")
         return {
             "reports": str(reports),
@@ -74,15 +75,10 @@ def score(
             "diversity": diversity(references[split], hypotheses, seed=statistics.SEED),
             "intervals": statistics.intervals(found, seed=statistics.SEED),
             "floors": {floor: statistics.of_all(table(texts)) for floor, texts in below},
-            "published_protocol": published(cut, hypotheses, meteor) if references["train"] else None,
+            "published_protocol": published,
             "observations": agreement.observations(found.hits),
             "strata": statistics.strata(found, groups),
         }
-
-
-def published(cut: Sequence[str], hypotheses: Sequence[str], meteor: Meteor) -> dict[str, float]:
-    """Against references that are cut and have `<unk>`, as the published code scores (row 23)."""
-    return lexical.score(cut, hypotheses, meteor=meteor)
 
 
 def floors_of(

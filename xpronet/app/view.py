@@ -54,7 +54,8 @@ def view(
     sides = []
     for path in predictions:
         reports = cleaned(of_studies(path, read_reports(path, labels=labels), chosen, split), params)
-        sides.append((reports, pseudo_labels(label(reports)), per_study(references, reports, own)))
+        found = pseudo_labels(label(reports))
+        sides.append((reports, found, per_study(references, reports, own, found)))
     beside = out.with_name(f"{out.stem}_files")
     images = thumbnails(studies, split, prepared, beside) if prepared.suffix != ".json" else [[] for _ in chosen]
     names = [str(path) for path in predictions]
@@ -94,11 +95,11 @@ def page(content: dict[str, Any]) -> str:
     return template("view.html").replace("@DATA@", data)
 
 
-def per_study(references: Sequence[str], reports: Sequence[str], own: np.ndarray) -> np.ndarray:
-    """SCORES (N, 3) of each study."""
+def per_study(references: Sequence[str], reports: Sequence[str], own: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """SCORES (N, 3) of each study; `own` and `found` are labels (N, 14) of its reference and its report."""
     gts, res = ({row: [text] for row, text in enumerate(texts)} for texts in (references, reports))
     each = [Rouge().compute_score(gts, res)[1], Cider().compute_score(gts, res)[1]]
-    return np.stack([*each, f1(hits(own, pseudo_labels(label(reports))).sum(axis=2))], axis=1)
+    return np.stack([*each, f1(hits(own, found).sum(axis=2))], axis=1)
 
 
 def thumbnails(studies: Sequence[Study], split: str, prepared: Path, beside: Path) -> list[list[str]]:

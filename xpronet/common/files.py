@@ -72,10 +72,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise ValueError(f"{path}: a folder, in whose place nothing is written: name a file")
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     with room(path):
-        _make_folder_of(path)
+        with _named(path, path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         _remove(beside)  # of a run that was killed
         try:
-            yield beside
+            with _named(path, beside):
+                yield beside
             if path.is_dir():
                 if not beside.is_dir():
                     raise ValueError(f"{path}: a folder, in whose place no file is written: name another, or remove it")
@@ -85,18 +87,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
             _remove(beside)
 
 
-def _make_folder_of(path: Path) -> None:
+@contextmanager
+def _named(path: Path, place: Path) -> Iterator[None]:
+    """Around what writes `path` at `place`: an error names the former, which the user knows, in one line."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK | os.X_OK)
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"{path}: a file stands where its folder would be: name another place") from None
+        yield
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _FULL or not _within(error.filename, place):
             raise
-        writable = False
-    if not writable:
-        raise ValueError(f"{path}: nothing may be written there: name another folder, or allow it")
+        no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "a file stands where its folder would be" if no_folder else f"cannot be written there ({error.strerror})"
+        raise ValueError(f"{path}: {why}: name another folder") from None
+
+
+def _within(name: str | None, place: Path) -> bool:
+    return isinstance(name, str) and (Path(name).is_relative_to(place) or place.is_relative_to(name))
 
 
 def _remove(path: Path) -> None:
@@ -233,14 +238,7 @@ def read_table(
             for count, what in ((0, "no column"), (2, "twice the column")):
                 wrong = [column for column in columns if min(names.count(column), 2) == count]
                 if wrong:
-                    alone = (
-                        ": it is empty"
-                        if not names
-                        else f": its first line is {_short(names[0])}, without commas"
-                        if len(names) == 1
-                        else ""
-                    )
-                    raise ValueError(f"{path}: {what} {', '.join(wrong)}{alone}")
+                    raise ValueError(f"{path}: {what} {', '.join(wrong)}{_columns(names)}")
             for row in table:
                 if None in row or None in row.values():
                     raise ValueError(
@@ -253,6 +251,12 @@ def read_table(
         raise ValueError(f"{path}: {_not_utf8(error)}") from None
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"{path}: not a whole table: {error}") from None
+
+
+def _columns(names: Sequence[str]) -> str:
+    if len(names) > 1:
+        return f": there are {_short(', '.join(names))}"
+    return f": its first line is {_short(names[0])}, without commas" if names else ": it is empty"
 
 
 def raise_all(where: str | Path, problems: list[str]) -> None:

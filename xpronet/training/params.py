@@ -138,7 +138,9 @@ class TrainParams(Strict):
     @model_validator(mode="after")
     def _warms_up(self):
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}: 0 is none, or train longer"
+            )
         return self
 
     @model_validator(mode="after")
