@@ -110,6 +110,20 @@ def test_the_curves_of_a_training_are_its_history(figures, tmp_path):
         curves.read_history(tmp_path / "history.tsv")
 
 
+def test_a_training_of_one_epoch_has_a_point_to_see(figures, tmp_path):
+    history = {name: [0.5] for name in ("epoch", "val_selection", *curves.LOSSES, *curves.SCORES)}
+    curves.training(tmp_path / "training", history)
+    assert all(line.get_marker() == "o" for axes in figures[0].axes for line in axes.lines[:-1])
+
+
+@pytest.mark.parametrize("text", [". " * 60, "there is no pleural effusion . " * 9])
+def test_no_word_leaves_its_column(text):
+    """A model that has collapsed writes nothing but full stops, which no line was to begin with."""
+    for width in (90, 91, 97, 250):
+        for line in reports._wrap(text.split(), [True] * len(text.split()), width):
+            assert max(x + reports._width(word, mark) for x, word, mark in line) <= width
+
+
 # prototypes
 
 

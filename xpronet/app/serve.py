@@ -288,7 +288,7 @@ def _tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any] | Refused:
         return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "nobody waits")
     except ValueError as error:
         return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, without_paths(" ".join(str(error).split())))
-    except Exception:  # whatever a study does to it, the server lives on
+    except Exception:  # the server's boundary, which outlives any study: a traceback in its log, 500 for the page
         logger.exception("an answer has failed")
         return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has failed at this study; its terminal says why")
 

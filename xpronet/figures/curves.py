@@ -71,4 +71,5 @@ def training(path: str | Path, history: dict[str, list[float]]) -> None:
 
 def _lines(axes: Axes, epochs: Sequence[float], lines: dict[str, tuple]) -> None:
     for name, colour, style, values in lines.values():
-        axes.plot(epochs, values, color=colour, linestyle=style, linewidth=1.8, label=name)
+        dot = "o" if len(epochs) == 1 else None  # of one point there is no line
+        axes.plot(epochs, values, color=colour, linestyle=style, marker=dot, linewidth=1.8, label=name)

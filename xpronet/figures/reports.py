@@ -89,12 +89,13 @@ def side_by_side(path: str | Path, title: str, columns: Sequence[str], examples:
 
 
 def _wrap(words: Sequence[str], marks: Sequence[bool], width: float) -> list[list[tuple[float, str, bool]]]:
-    """Lines of (x, word, mark) that fit a width in points; a full stop may stand out by its width."""
+    """Lines of (x, word, mark) that fit a width in points; a full stop has room behind its word."""
     lines: list[list[tuple[float, str, bool]]] = [[]]
-    end, space = 0.0, _width(" ", False)
+    end, space, stop = 0.0, _width(" ", False), _width(" .", True)
     for word, mark in zip(words, marks, strict=True):
         size = _width(word, mark)
-        if lines[-1] and word != "." and end + space + size > width:  # a full stop begins no line
+        after = 0.0 if word == "." else stop  # room for it
+        if lines[-1] and end + space + size + after > width:
             lines.append([])
             end = -space
         x = end + space if lines[-1] else 0.0
