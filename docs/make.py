@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from experiments.ablations.analysis import SHOWN
-from experiments.ablations.page import FLOORS
+from experiments.floors import FLOORS
+from experiments.results import SHOWN
 from stages.check import Params
 
 ROOT = Path(__file__).resolve().parents[1]

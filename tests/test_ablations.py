@@ -14,14 +14,16 @@ from scipy import stats
 
 from experiments import study
 from experiments.ablations import __main__ as command
-from experiments.ablations.analysis import LOOKS, SHOWN, analyse
-from experiments.ablations.page import FLOORS, PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, tables
+from experiments.ablations.analysis import LOOKS, analyse
+from experiments.ablations.page import PAPER, PAPER_CONSTANT, PAPER_SWEEPS, TITLES, tables
 from experiments.ablations.picture import draw
 from experiments.ablations.runs import FULL, ROWS, plan
+from experiments.floors import FLOORS
 from experiments.markdown import BEGIN, END, put_between
+from experiments.results import SHOWN
 from experiments.runs import is_done, run_all, seeds_of
 from stages.check import Params
-from xpronet.app import compare
+from xpronet.app import sides
 from xpronet.common.params import validate
 from xpronet.data.reports import clean_report
 from xpronet.data.studies import Study, write_annotation
@@ -276,7 +278,7 @@ def test_the_study_reads_each_run_s_own_files(runs, monkeypatch):
     """A row that got another run's scores would be a table that nobody can doubt by looking at it."""
     monkeypatch.chdir(runs)
     no_java = SimpleNamespace(statistics=lambda references, hypotheses: np.ones((len(hypotheses), 23)))
-    monkeypatch.setattr(compare, "running_meteor", lambda: nullcontext(no_java))
+    monkeypatch.setattr(sides, "running_meteor", lambda: nullcontext(no_java))
     result = analyse([1], [1], [1], Path("params.yaml"))
     for place, row in enumerate(ROWS):
         looks = result["looks"][row]

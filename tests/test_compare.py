@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from pycocoevalcap.bleu.bleu import Bleu
 from typer.testing import CliRunner
 
-from xpronet.app import compare as comparing
 from xpronet.app import pictures
+from xpronet.app import sides as reading
 from xpronet.app.cli import app
-from xpronet.app.compare import Side, compare, read_side
+from xpronet.app.compare import compare
+from xpronet.app.sides import Side, read_side
 from xpronet.app.written import parse_reports
 from xpronet.data.studies import Study, write_annotation
 from xpronet.evaluation import lexical
@@ -57,7 +58,7 @@ def found(made, jar):
     """Two sides against a poor one; a Java for all the tests that look at it."""
     with pytest.MonkeyPatch.context() as inside:
         inside.chdir(made)
-        inside.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
+        inside.setattr(reading, "running_meteor", lambda: nullcontext(jar))
         return of("poor.jsonl", "good.jsonl", "other.jsonl")
 
 
@@ -87,7 +88,7 @@ def test_the_scores_are_those_of_the_metrics_and_the_studies_are_named(found):
 @pytest.mark.parametrize("change", [str, str.upper, lambda text: text.replace(" ", "\n")])
 def test_a_study_s_own_report_is_a_perfect_one_however_it_is_written(jar, monkeypatch, change):
     """Other models write raw text; held against cleaned references it would lose on every capital."""
-    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
+    monkeypatch.setattr(reading, "running_meteor", lambda: nullcontext(jar))
     write(Path("own.jsonl"), [{"id": f"s{n}", "report": change(text)} for n, text in enumerate(FINDINGS, start=2)])
     rows = of("good.jsonl", "own.jsonl")["comparisons"][0]["metrics"]
     for metric in ("BLEU_1", "BLEU_4", "ROUGE_L", "example_F1"):
@@ -96,7 +97,7 @@ def test_a_study_s_own_report_is_a_perfect_one_however_it_is_written(jar, monkey
 
 def test_the_published_protocol_cuts_references_and_hides_rare_words(jar, monkeypatch):
     """Row 23: numbers to hold beside the paper's."""
-    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
+    monkeypatch.setattr(reading, "running_meteor", lambda: nullcontext(jar))
     studies = [Study("t", "train", "Small effusion.", ["a.png"]), Study("v", "val", "Clear.", ["a.png"])]
     studies += [Study(f"s{n}", "test", "Small left effusion. Clear lungs.", ["a.png"]) for n in (1, 2)]
     Path("published/data/prepared").mkdir(parents=True)
@@ -126,7 +127,7 @@ def test_several_are_each_held_against_the_first_and_corrected(found):
 
 
 def test_the_command_prints_a_table_and_writes_the_same_as_json(found, jar, monkeypatch):
-    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(jar))
+    monkeypatch.setattr(reading, "running_meteor", lambda: nullcontext(jar))
     done = CliRunner().invoke(app, ["compare", "poor.jsonl", "good.jsonl", "other.jsonl", "--out", "c.json"])
     assert done.exit_code == 0, done.output
     assert "BLEU_4" in done.output and "gained most in ROUGE_L" in done.output
@@ -182,7 +183,7 @@ IDS, TEXTS = ["s2", "s3", "s4"], ["Clear.", "Large heart.", "No effusion."]
 def test_other_studies_are_refused_though_their_ids_be_the_same(monkeypatch, ids, references, same):
     """Two experiments on other data would be compared study by study, and the difference would mean nothing."""
     sides = {"a": Side("a", IDS, TEXTS, TEXTS), "b": Side("b", ids, references, references)}
-    monkeypatch.setattr("xpronet.app.compare.read_side", lambda name, split, labels: sides[name])
+    monkeypatch.setattr("xpronet.app.sides.read_side", lambda name, split, labels: sides[name])
     with pytest.raises(ValueError, match=f"a and b share {same} of 3 and {len(ids)} studies of test") as error:
         of("a", "b")
     assert "\n" not in str(error.value)
@@ -220,7 +221,7 @@ def test_parameters_that_are_not_whole_are_named():
 @pytest.fixture
 def drawn(monkeypatch):
     """What is drawn, by the name of its file, instead of pictures; and no Java."""
-    monkeypatch.setattr(comparing, "running_meteor", lambda: nullcontext(no_meteor()))
+    monkeypatch.setattr(reading, "running_meteor", lambda: nullcontext(no_meteor()))
     found = {}
     for module, name in ((reports, "side_by_side"), (scores, "scores"), (scores, "curves")):
         monkeypatch.setattr(module, name, lambda path, *what: found.update({path.name: what}))

@@ -191,7 +191,7 @@ def test_a_dataset_that_is_not_there_is_a_clear_line(project):
 def test_a_revision_is_compared_with_the_folder(project, jar, monkeypatch):
     """An experiment is a git revision by name: `xpronet compare` takes its reports out of DVC's cache."""
     monkeypatch.chdir(project.folder)
-    monkeypatch.setattr("xpronet.app.compare.running_meteor", lambda: nullcontext(jar))
+    monkeypatch.setattr("xpronet.app.sides.running_meteor", lambda: nullcontext(jar))
 
     def line(*sides: str) -> str:
         done = CliRunner().invoke(app, ["compare", *sides])

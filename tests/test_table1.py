@@ -11,9 +11,10 @@ import yaml
 from benchmarks.systems import Recorder, batch, products, stepping
 from experiments import runs as experiments
 from experiments import study
-from experiments.ablations.analysis import LOOKS, SHOWN
-from experiments.ablations.page import FLOORS
+from experiments.ablations.analysis import LOOKS
+from experiments.floors import FLOORS
 from experiments.markdown import BEGIN, END
+from experiments.results import SHOWN
 from experiments.runs import EPOCHS
 from experiments.table1 import __main__ as command
 from experiments.table1 import analysis

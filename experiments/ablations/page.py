@@ -3,17 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.ablations.analysis import LOOKS, SHOWN
+from experiments.ablations.analysis import LOOKS
 from experiments.ablations.runs import FULL, ROWS
+from experiments.floors import FLOORS
 from experiments.markdown import spread, table_header, table_row
+from experiments.results import SHOWN
 
 TITLES = {FULL: "XProNet", "wo-pi": "w/o PI", "wo-imlcs": "w/o IMLCS", "wo-cmpnet": "w/o CMPNet"}
-FLOORS = {
-    "constant": "constant report",
-    "label_constant": "constant by predicted labels",
-    "label_neighbour": "report of the nearest labels",
-    "image_neighbour": "report of the nearest image",
-}
 LEXICAL = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L", "METEOR")  # in the order of the paper's table
 GOALS = ("BLEU_4", "CIDEr", "micro_F1_14", "macro_F1_14")  # in which a model is held against the floors
 DIFFERENCES = ("BLEU_4", "ROUGE_L", "CIDEr", "micro_F1_14", "macro_F1_14")

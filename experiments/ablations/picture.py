@@ -6,13 +6,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.ablations.page import FLOORS
 from experiments.ablations.runs import FULL
+from experiments.floors import draw_floors
 from experiments.study import interval
 from xpronet.figures.drawing import BLACK, BLUE, GREY, RED, SKY, picture
 
 SYMBOLS = {"gamma": "γ, prototypes that respond", "theta": "θ, tolerance of the contrastive loss"}
-FLOOR_LINES = {"label_constant": ("-.", GREY), "image_neighbour": (":", RED), "constant": ("--", RED)}
 SURE = 0.05  # of p over seeds
 
 
@@ -73,14 +72,6 @@ def _rows(axes: Axes, result: Mapping[str, Any], titles: Mapping[str, str], metr
     highest = max(highest, *draw_floors(axes, result["floors"], metric))
     sure = _surely_others(result["against_full"], metric, titles)
     _finish(axes, f"{name}, predicted labels:\n{sure}", "", highest)
-
-
-def draw_floors(axes: Axes, floors: Mapping[str, Any], metric: str) -> list[float]:
-    """A line at each; returns where."""
-    means = [floors[floor][metric]["mean"] for floor in FLOOR_LINES]
-    for mean, (floor, (style, colour)) in zip(means, FLOOR_LINES.items(), strict=True):
-        axes.axvline(mean, color=colour, linestyle=style, linewidth=1.4, label=f"floor: {FLOORS[floor]}")
-    return means
 
 
 def _interval(axes: Axes, seeds: Sequence[float], at: float, *, along_x: bool) -> tuple[float, float]:

@@ -9,10 +9,11 @@ import torch
 
 from benchmarks.systems import batch, stepping
 from experiments import study
-from experiments.ablations.analysis import SHOWN, details_of, look_at, steps
+from experiments.floors import floors_of
+from experiments.results import details_of, look_at, steps
 from experiments.runs import BUDGET, EPOCHS, Run
 from stages.check import Params
-from xpronet.app.compare import check_same_studies, read_side, score
+from xpronet.app.sides import read_sides, score
 from xpronet.common.params import load_yaml, validate
 from xpronet.data.reports import PERIOD, Vocabulary
 from xpronet.encoders.backbones import WIDTH
@@ -67,30 +68,26 @@ def plan(seeds: Sequence[int], systems: Sequence[str] = get_args(System)) -> lis
 def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_args(System)) -> dict[str, Any]:
     """What `docs/table1.json` holds, of finished runs: `systems`, `floors`, and what they were made with."""
     runs = plan(seeds, systems)
-    sides = [read_side(run.name, "test", "predicted") for run in runs]
-    for side in sides[1:]:
-        check_same_studies(sides[0], side, "test")
-    labeller, _, tables = score(sides, params)
-    found: dict[str, list] = {run.row: [] for run in runs}
-    for run, side, table in zip(runs, sides, tables, strict=True):
-        found[run.row].append((side, table))
-    of_system = {name: [table for _, table in each] for name, each in found.items()}
+    labeller, _, tables = score(read_sides([run.name for run in runs], "test", "predicted"), params)
+    of_system: dict[str, list[statistics.Table]] = {run.row: [] for run in runs}
+    for run, table in zip(runs, tables, strict=True):
+        of_system[run.row].append(table)
+    details = {row: [details_of(f"{row}-{seed}") for seed in seeds] for row in of_system}
     against = study.against(of_system, REFERENCE, seed=1)
     keys = load_yaml(params)
     rows = {}
-    for name, each in found.items():
-        looks = [look_at(side.name) for side, _ in each]
+    for name, each in of_system.items():
+        looks = [look_at(run) for run in details[name]]
         first, _ = PHASES.get(name, (name, ()))
         network = network_of(keys, first)
         rows[name] = {
-            "scores": study.scores_of(of_system[name]),
-            "intervals": statistics.intervals(study.pooled(of_system[name]), seed=1),
+            "scores": study.scores_of(each),
+            "intervals": statistics.intervals(study.pooled(each), seed=1),
             "against_xpronet": against.get(name),
             "looks": {look: study.summary([run[look] for run in looks]) for look in LOOKS},
             "parameters": sum(p.numel() for key, p in network.named_parameters() if not key.startswith("visual.")),
             "seconds_per_step": seconds_per_step(network) if first == name else None,
         }
-    details = [details_of(side.name) for side, _ in found[REFERENCE]]
     return {
         "seeds": list(seeds),
         "studies": len(tables[0].means),
@@ -98,10 +95,7 @@ def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_arg
         "steps": steps({**keys, "train": {"batch_size": BATCH, "epochs": EPOCHS}}),
         "rewarded_steps": steps({**keys, "train": {"batch_size": BATCH, "epochs": REWARDED_EPOCHS}}),
         "systems": rows,
-        "floors": {
-            floor: {metric: study.summary([each["floors"][floor][metric] for each in details]) for metric in SHOWN}
-            for floor in details[0]["floors"]
-        },
+        "floors": floors_of(details[REFERENCE]),
     }
 
 

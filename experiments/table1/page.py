@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.ablations.analysis import SHOWN
-from experiments.ablations.page import FLOORS
-from experiments.ablations.picture import draw_floors
+from experiments.floors import FLOORS, draw_floors
 from experiments.markdown import spread, table_header, table_row
+from experiments.results import SHOWN
 from xpronet.figures.drawing import BLACK, BLUE, SKY, picture
 
 TITLES = {

@@ -7,7 +7,7 @@ from typing import Any
 import dvc.api
 from dvc.exceptions import DvcException
 
-from xpronet.app.compare import check_same_studies, read_side, score
+from xpronet.app.sides import read_sides, score
 from xpronet.app.written import SUFFIXES
 from xpronet.evaluation import statistics
 from xpronet.figures import reports
@@ -22,8 +22,7 @@ def figures(names: Sequence[str], *, split: str, labels: str, params: Path, out:
     """Write `reports` and `scores`, .png and .svg, to the folder `out`; a line for each says what it shows.
 
     Args:
-        names: as `compare.compare`; the first chooses the studies that are shown: at quantiles of its ROUGE-L.
-        labels: under which kind of labels the reports were written.
+        names: as `read_sides` has them; the first chooses the studies that are shown: at quantiles of its ROUGE-L.
         params: parameter file with the groups `reports` and `labels`.
 
     Raises:
@@ -31,10 +30,7 @@ def figures(names: Sequence[str], *, split: str, labels: str, params: Path, out:
     """
     if not names or len(set(names)) < len(names):
         raise ValueError(f"figures needs one or more different names, got: {' '.join(names) or 'none'}")
-    sides = [read_side(name, split, labels) for name in names]
-    for side in sides[1:]:
-        check_same_studies(sides[0], side, split)
-    _, sides, tables = score(sides, params)
+    _, sides, tables = score(read_sides(names, split, labels), params)
     own = pseudo_labels(label(sides[0].references))
     rouge = tables[0].means[:, statistics.MEANS.index("ROUGE_L")]
     examples = [
