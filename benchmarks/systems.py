@@ -23,9 +23,8 @@ from xpronet.data.sentence_kinds import NORMAL
 from xpronet.encoders.backbones import WIDTH
 from xpronet.evaluation.rewards import Reward
 from xpronet.model.decoding import sample
-from xpronet.model.params import System
-from xpronet.model.system import System as Network
-from xpronet.model.system import system_class
+from xpronet.model.params import SystemName
+from xpronet.model.system import System, system_class
 from xpronet.training.credit import Credit
 from xpronet.training.loop import optimiser, step
 from xpronet.training.scst import written
@@ -39,7 +38,7 @@ ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 
 def rows(repeats: int = 3) -> list[dict]:
     found = []
-    for name in get_args(System):
+    for name in get_args(SystemName):
         ours = stepping(at_full_size(name), batch(PATCHES, WIDTH[CONFIG.backbone]))
         bare = products(ours)
         found.append(at_most(f"training step of {name}", *alternate(ours, bare, repeats=repeats), MUST[name]))
@@ -78,7 +77,7 @@ def in_sentences(tokens: Tensor) -> list[list[int]]:
     return [[1 if id and id % 9 == 0 else id for id in ids] for ids in written(tokens)]
 
 
-def at_full_size(name: str) -> Network:
+def at_full_size(name: str) -> System:
     kind = system_class(name)
     return kind(CONFIG if name == "xpronet" else kind.Config(vocab_size=CONFIG.vocab_size, backbone=CONFIG.backbone))
 
@@ -93,7 +92,7 @@ def batch(patches: int, channels: int) -> Batch:
     return Batch(features, views, tokens(), labels(BATCH), torch.arange(BATCH))
 
 
-def stepping(network: Network, data: Batch) -> Callable[[], object]:
+def stepping(network: System, data: Batch) -> Callable[[], object]:
     """A step of the network, whose extractor is frozen."""
     network.train()
     network.visual.freeze(True)

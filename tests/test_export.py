@@ -22,7 +22,7 @@ from xpronet.common.params import load_yaml, validate
 from xpronet.data.reports import Vocabulary
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
-from xpronet.model.params import System
+from xpronet.model.params import SystemName
 from xpronet.model.xpronet import ModelConfig, XProNet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +71,7 @@ def test_what_is_not_known_is_not_said():
     assert ModelCard(own).data.license == "other" and "terms of its own" in own
 
 
-@pytest.mark.parametrize("name", get_args(System))
+@pytest.mark.parametrize("name", get_args(SystemName))
 def test_another_system_s_card_has_nothing_of_prototypes(name):
     text = written(system=name, prototypes=False)
     assert "It reads none for a new image." in text  # in training some learn to say them

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xpronet.common.params import Strict
-from xpronet.model.params import System
+from xpronet.model.params import SystemName
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -52,7 +52,7 @@ def run_by(stage: str, system: str = "xpronet") -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("system", get_args(System))
+@pytest.mark.parametrize("system", get_args(SystemName))
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_imports_only_from_the_rooms_and_files_that_it_lists(stage, system):
     """What is missing here would be mended without the stage being run again."""

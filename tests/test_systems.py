@@ -23,7 +23,7 @@ from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.explain import explain
 from xpronet.model.losses import Objective, training_losses
-from xpronet.model.params import System
+from xpronet.model.params import SystemName
 from xpronet.model.system import Material, name_of, system_class
 from xpronet.sources.phantom import source
 from xpronet.systems.adaatt import AdaptiveAttention
@@ -32,7 +32,7 @@ from xpronet.systems.ratchet import PostNormLayer
 from xpronet.systems.st import ShowAndTell
 from xpronet.systems.topdown import TopDown
 
-SYSTEMS = get_args(System)
+SYSTEMS = get_args(SystemName)
 RECURRENT = ("st", "att2in", "adaatt", "topdown")
 OBJECTIVE = Objective(theta=1.5, alpha=0.4, lambda_visual=1.0, delta_textual=0.1)
 WIDTH, PATCHES, CHANNELS, WORDS = 16, 4, 512, 7

@@ -23,7 +23,7 @@ from stages.check import Params
 from tests.test_ablations import git, table
 from xpronet.common.params import validate
 from xpronet.evaluation import statistics
-from xpronet.model.params import System
+from xpronet.model.params import SystemName
 from xpronet.training.params import TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def test_every_system_has_a_run_of_the_same_budget_per_seed():
     runs = analysis.plan([1, 2])
     first = [run for run in runs if not run.after]
     assert len({run.name for run in runs}) == len(runs)
-    assert len(first) == 2 * len(get_args(System))
+    assert len(first) == 2 * len(get_args(SystemName))
     budgets = set()
     for run in first:
         changes = dict(change.split("=") for change in run.changes)
@@ -93,7 +93,7 @@ def test_a_second_phase_begins_with_its_own_first_phase_s_weights(tmp_path, monk
 
 
 def test_the_paper_s_systems_are_those_that_are_here():
-    assert set(TITLES) == {*get_args(System), *analysis.PHASES}
+    assert set(TITLES) == {*get_args(SystemName), *analysis.PHASES}
     assert all(set(rows) <= set(TITLES) for rows in PAPER.values())
 
 
@@ -174,7 +174,7 @@ def test_the_table_in_docs_is_of_the_numbers_in_docs(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", get_args(System))
+@pytest.mark.parametrize("name", get_args(SystemName))
 def test_a_step_of_each_is_timed_beside_its_products(name):
     network = analysis.network_of(PRESET, name)
     work = stepping(network, batch(2, 512))

@@ -12,7 +12,7 @@ from experiments.runs import run_all, seeds_of
 from experiments.table1.analysis import REFERENCE, analyse, plan
 from experiments.table1.page import draw, tables
 from xpronet.common.files import read_json, write_json
-from xpronet.model.params import System
+from xpronet.model.params import SystemName
 
 
 def main(
@@ -30,9 +30,9 @@ def main(
             wanted = seeds_of(seeds)
             if not wanted:
                 raise ValueError(f"--seeds {seeds!r} names no seed")
-            names = systems.split(",") if systems else list(get_args(System))
-            if REFERENCE not in names or not {*names} <= {*get_args(System)}:
-                raise ValueError(f"--systems {systems}: {REFERENCE} and others of {', '.join(get_args(System))}")
+            names = systems.split(",") if systems else list(get_args(SystemName))
+            if REFERENCE not in names or not {*names} <= {*get_args(SystemName)}:
+                raise ValueError(f"--systems {systems}: {REFERENCE} and others of {', '.join(get_args(SystemName))}")
             run_all(plan(wanted, names))
             write_json(page.with_suffix(".json"), analyse(wanted, params, names))
         result: dict[str, Any] = read_json(page.with_suffix(".json"))

@@ -19,9 +19,8 @@ from xpronet.data.reports import PERIOD, Vocabulary
 from xpronet.encoders.backbones import WIDTH
 from xpronet.evaluation import statistics
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.model.params import System
-from xpronet.model.system import Material
-from xpronet.model.system import System as Network
+from xpronet.model.params import SystemName
+from xpronet.model.system import Material, System
 from xpronet.training.start import build
 
 BATCH = 16  # twice the preset's: a step of an LSTM that writes sentence by sentence costs little more
@@ -48,7 +47,7 @@ REWARDED = [
 LOOKS = ("distinct_reports", "same_side", "with_findings BLEU_4")  # beside the scores
 
 
-def plan(seeds: Sequence[int], systems: Sequence[str] = get_args(System)) -> list[Run]:
+def plan(seeds: Sequence[int], systems: Sequence[str] = get_args(SystemName)) -> list[Run]:
     """Every run, seed by seed, so that an interrupted study has whole seeds; of a seed second phases come last."""
     batch = f"train.batch_size={BATCH}"
     second = {row: (first, credit) for row, (first, credit) in PHASES.items() if first in systems}
@@ -65,7 +64,7 @@ def plan(seeds: Sequence[int], systems: Sequence[str] = get_args(System)) -> lis
     ]
 
 
-def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_args(System)) -> dict[str, Any]:
+def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_args(SystemName)) -> dict[str, Any]:
     """What `docs/table1.json` holds, of finished runs: `systems`, `floors`, and what they were made with."""
     runs = plan(seeds, systems)
     labeller, _, tables = score(read_sides([run.name for run in runs], "test", "predicted"), params)
@@ -99,7 +98,7 @@ def analyse(seeds: Sequence[int], params: Path, systems: Sequence[str] = get_arg
     }
 
 
-def network_of(keys: Mapping[str, Any], name: str) -> Network:
+def network_of(keys: Mapping[str, Any], name: str) -> System:
     """A system by the parameters of a file; its extractor is random: a step from patch features has no use for it."""
     changes = {"system": name, "model": {**keys["model"], "visual_weights": "random"}}
     params = validate(Params, {**keys, **changes})
@@ -113,7 +112,7 @@ def network_of(keys: Mapping[str, Any], name: str) -> Network:
     return build(params, material)
 
 
-def seconds_per_step(network: Network) -> float:
+def seconds_per_step(network: System) -> float:
     """Of a training step from stored patch features, 16 studies of two views: the least of some."""
     work = stepping(network, batch(PATCHES, WIDTH[network.config.backbone]))
     work()

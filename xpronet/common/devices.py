@@ -29,6 +29,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
 
 
+def exact(x: torch.Tensor) -> torch.Tensor:
+    """At least float32: softmaxes, means, norms and losses are not for half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def loss_scaling(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """What keeps small gradients from vanishing in fp16; with other precisions it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xpronet.common.devices import exact
 from xpronet.data.reports import END, Vocabulary
-from xpronet.model.memory import PrototypeMemory, exact
+from xpronet.model.memory import PrototypeMemory
 from xpronet.model.recurrent import AdditiveAttention
 from xpronet.model.system import System
 from xpronet.model.transformer import Attention, DecoderLayer

@@ -9,11 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from xpronet.common.devices import exact
 from xpronet.common.shares import added, rows, studies, total
 from xpronet.data.reports import END
-from xpronet.model.memory import exact
 from xpronet.model.params import Formulation
 from xpronet.model.xpronet import Output
+
+
+class Losses(NamedTuple):
+    """Each a scalar; `total` is Eq. 20."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    visual_contrastive: Tensor
+    textual_contrastive: Tensor
+    auxiliary: Tensor  # of another system than XProNet
 
 
 @dataclass(frozen=True)
@@ -27,17 +37,7 @@ class Objective:
     imlcs: bool = True  # False: w/o IMLCS
     formulation: Formulation = "official"  # rows 9 and 11; the model's own
 
-    columns: ClassVar = ("total", "cross_entropy", "visual_contrastive", "textual_contrastive", "auxiliary")
-
-
-class Losses(NamedTuple):
-    """Each a scalar; `total` is Eq. 20."""
-
-    total: Tensor
-    cross_entropy: Tensor
-    visual_contrastive: Tensor
-    textual_contrastive: Tensor
-    auxiliary: Tensor  # of another system than XProNet
+    columns: ClassVar = Losses._fields
 
 
 class Together(NamedTuple):

@@ -14,17 +14,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.common.shares import Dropout
 from xpronet.model.params import Formulation
 from xpronet.model.transformer import as_bias
 
 GUARD = 0.5  # Eq. 11's sum is at least this share of the sum of magnitudes: then magnitudes of weights sum to 2 at most
 SMALLEST_SUM = 1e-6  # where all similarities are 0
-
-
-def exact(x: Tensor) -> Tensor:
-    """At least float32: softmaxes, means, norms and losses are not for half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class PrototypeMemory(nn.Module):

@@ -8,7 +8,7 @@ from xpronet.common.params import Count, PathName, Share, Strict
 from xpronet.encoders.params import Backbone
 
 # Modules of xpronet/systems.
-System = Literal[
+SystemName = Literal[
     "xpronet",
     "r2gencmn",
     "st",

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.common.shares import Dropout
 from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
-from xpronet.model.memory import exact
 from xpronet.model.system import Output, System, check_sizes
 
 State = tuple[Tensor, ...]  # each (B, n, ...); a NamedTuple where parts need names

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xpronet.common.devices import exact
 from xpronet.data.reports import END, Vocabulary
-from xpronet.model.memory import exact
 from xpronet.model.recurrent import Context, Recurrent, RecurrentConfig, State, each_of, like
 from xpronet.model.system import Material, check_sizes
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from xpronet.common.shares import every, studies, total
 from xpronet.data.reports import Vocabulary
 from xpronet.encoders.params import Backbone
-from xpronet.model import params
 from xpronet.model.decoding import Generation, Step, beam_search
+from xpronet.model.params import SystemName
 from xpronet.model.visual import VisualExtractor
 
 
@@ -138,8 +138,8 @@ def system_class(name: str) -> type[System]:
     Raises:
         ValueError: there is no such system.
     """
-    if name not in get_args(params.System):
-        raise ValueError(f"system {name!r} must be one of {', '.join(get_args(params.System))}")
+    if name not in get_args(SystemName):
+        raise ValueError(f"system {name!r} must be one of {', '.join(get_args(SystemName))}")
     return import_module(f"xpronet.systems.{name}").SYSTEM
 
 

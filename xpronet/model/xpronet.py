@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.common.shares import Dropout, dropout
 from xpronet.encoders.backbones import WIDTH
 from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
-from xpronet.model.memory import PrototypeMemory, exact
+from xpronet.model.memory import PrototypeMemory
 from xpronet.model.params import Formulation
 from xpronet.model.system import Material, Output, System, check_sizes
 from xpronet.model.transformer import Decoder, Encoder, causal, decoder_steps, sine_positions, transposed

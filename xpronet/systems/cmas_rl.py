@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.data.reports import END
 from xpronet.data.sentence_kinds import normal_words
 from xpronet.encoders.backbones import WIDTH
-from xpronet.model.memory import exact
 from xpronet.model.recurrent import AdditiveAttention, Cell, Context
 from xpronet.model.sentences import SentenceConfig, Sentences, begins_sentence, word_log_probs
 from xpronet.model.system import Material

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.data.reports import END
 from xpronet.encoders.backbones import WIDTH
-from xpronet.model.memory import exact
 from xpronet.model.recurrent import AdditiveAttention, Cell, Context
 from xpronet.model.sentences import (
     IMPOSSIBLE,

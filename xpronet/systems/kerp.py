@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.common.shares import Dropout
 from xpronet.data.reports import END
 from xpronet.encoders.backbones import WIDTH
 from xpronet.labels.conditions import CONDITIONS, NO_FINDING
-from xpronet.model.memory import exact
 from xpronet.model.recurrent import Context
 from xpronet.model.sentences import (
     IMPOSSIBLE,

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpronet.common.devices import exact
 from xpronet.common.shares import Dropout
 from xpronet.encoders.backbones import WIDTH
 from xpronet.encoders.params import Backbone
 from xpronet.model.decoding import Step
-from xpronet.model.memory import exact
 from xpronet.model.system import Output, System, check_sizes
 from xpronet.model.transformer import (
     Decoder,

@@ -22,10 +22,10 @@ import yaml
 from torch import Tensor, nn
 
 import xpronet.model
+from xpronet.common.devices import exact
 from xpronet.common.shares import counted_as, studies, total
 from xpronet.encoders.backbones import WIDTH
 from xpronet.labels.conditions import CONDITIONS
-from xpronet.model.memory import exact
 from xpronet.model.recurrent import AdditiveAttention, Cell, Context, Recurrent, each_of, like
 from xpronet.model.sentences import SentenceConfig, begins_sentence
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from xpronet.common.params import Count, Nonfinite, NotNegative, Number, PathName, Positive, Precision, Rate, Strict
 from xpronet.encoders.params import refuse_lone_study
-from xpronet.model.params import Formulation, ModelParams, System
+from xpronet.model.params import Formulation, ModelParams, SystemName
 from xpronet.systems.params import SystemsParams
 
 FRESH = "xpronet/model/xpronet.py"  # the code that draws weights
@@ -159,7 +159,7 @@ class TrainParams(Strict):
 class Training(Symbols):
     """All that sizes a model and says how it is trained; a stage's own keys are added to it."""
 
-    system: System
+    system: SystemName
     """Which system of Table 1 writes the reports: `xpronet`, or another (docs/systems.md)."""
     model: ModelParams
     systems: SystemsParams
