@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.measure import alternate, at_least, at_most
-from xpronet.data.reports import cleaned_reports
+from xpronet.data.reports import clean_report
 from xpronet.evaluation import lexical, statistics
 from xpronet.evaluation.diversity import diversity
 from xpronet.evaluation.meteor import running_meteor
@@ -20,7 +20,7 @@ def rows() -> list[dict]:
     studies = source.studies(train=10_000, val=0, test=0, seed=1)
     texts = list(dict.fromkeys(study.findings for study in studies))
     found, _ = alternate(lambda: rules.label(texts), lambda: None, repeats=5)
-    references = cleaned_reports([study.findings for study in studies[:STUDIES]], "iu_xray", "keep")
+    references = [clean_report(study.findings, "iu_xray") for study in studies[:STUDIES]]
     hypotheses = list(np.random.default_rng(1).permutation(references))
 
     def everything() -> None:

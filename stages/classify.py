@@ -15,7 +15,7 @@ from xpronet.classifier.thresholds import decide
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Seed, Strict, read
 from xpronet.common.processes import Group
-from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders.params import refuse_lone_study
@@ -37,44 +37,38 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     runtime = params.runtime
     settings = {"device": device, "workers": runtime.workers, "batch_size": runtime.batch_size, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    pack = ImagePack.of("data/prepared")
+    splits = {split: of_split(studies, split) for split in ("train", "val")}
     refuse_lone_study(
-        len(of_split(studies, "train")),
+        len(splits["train"]),
         batch_size=params.classifier.batch_size,
         crop=pack.crop,
         key="classifier.batch_size",
     )
-    labels, images = read_labels("data/labels.csv", studies), image_positions(studies)
-
-    def dataset(*splits: str, **options) -> tuple[list, StudyDataset]:
-        rows = [row for row, study in enumerate(studies) if study.split in splits]
-        ids = [studies[row].id for row in rows]
-        return rows, StudyDataset(
-            pack, [images[row] for row in rows], labels=labels[rows], seed=params.seed, ids=ids, **options
-        )
+    labels = {split: read_labels("data/labels.csv", chosen) for split, chosen in splits.items()}
+    chosen = [study for study in studies if study.split != "train"]
 
     with states("classify", params, device) if group.first else nullcontext() as saved:
         fitted = fit(
-            dataset("train", augment=True)[1],
-            dataset("val")[1],
+            StudyDataset.of(splits["train"], studies, pack, labels=labels["train"], augment=True, seed=params.seed),
+            StudyDataset.of(splits["val"], studies, pack, labels=labels["val"]),
             params.classifier,
             seed=params.seed,
             states=saved,
             **settings,
         )
-        rows, unlabelled = dataset("val", "test")
+        unlabelled = StudyDataset.of(chosen, studies, pack)
         probabilities = network.predict(
             fitted.classifier, unlabelled, precision=params.classifier.precision, **settings
         )
         if not group.first:
             return ""  # the first process says it
         network.save("data/classifier", fitted.classifier, fitted.thresholds)
-        chosen = [studies[row] for row in rows]
         write_labels("data/predicted_probabilities.csv", chosen, probabilities)
         decided = decide(probabilities, fitted.thresholds)
         write_labels("data/predicted_labels.csv", chosen, decided)
         val = np.array([study.split == "val" for study in chosen])
-        found = quality(labels[rows][val], probabilities[val], decided[val])
+        found = quality(labels["val"], probabilities[val], decided[val])
         write_json("metrics/classifier.json", {name: found[name] for name in ("macro_AUROC", "macro_F1", "macro_ECE")})
         write_json("metrics/details/classifier.json", {"val": found, "epochs": fitted.history})
         saved.finish()

@@ -16,7 +16,7 @@ from xpronet.common.params import RuntimeParams, Strict, read
 from xpronet.common.resumable import forget_unfinished
 from xpronet.common.threads import take
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import Vocabulary, as_published, cleaned_reports
+from xpronet.data.reports import Vocabulary, as_published
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.evaluation import extras, floors, lexical, statistics
 from xpronet.evaluation.meteor import running_meteor
@@ -42,10 +42,7 @@ def main() -> str:
     take(params.runtime.threads)
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in SPLITS}
-    reports = {
-        split: cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
-        for split, chosen in splits.items()
-    }
+    reports = {split: params.reports.clean(study.report for study in chosen) for split, chosen in splits.items()}
     vocabulary = Vocabulary.build(reports["train"], params.reports.min_count)
     name, classes = labeller.load(params.labels, device=params.runtime.device)
     more = extras.load(params.evaluate, device=params.runtime.device)

@@ -8,9 +8,9 @@ import torch
 from stages.stage import run, shared
 from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
 from xpronet.common.processes import Group
-from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
-from xpronet.data.studies import read_annotation
+from xpronet.data.studies import of_split, read_annotation
 from xpronet.encoders import text_encoders
 from xpronet.encoders.backbones import resnet, start_weights
 from xpronet.encoders.params import Backbone
@@ -48,7 +48,7 @@ def main() -> str:
 def work(params: Params, device: torch.device, group: Group) -> str:
     """The stage, as one of the processes that share it."""
     studies = read_annotation("data/prepared/annotation.json")
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    pack = ImagePack.of("data/prepared")
     torch.manual_seed(SEED)
     network = resnet(params.model.backbone, classes=1)
     start = start_weights(
@@ -59,14 +59,13 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     )
     if start is not None:
         network.load_state_dict(start, strict=False)  # all but the head
-    images = image_positions(studies)
-    train = [row for row, study in enumerate(studies) if study.split == "train"]
-    held_out = [row for row, study in enumerate(studies) if study.split != "train"]
-    for rows, names in ((train, ("visual", "flipped")), (held_out, ("held_out",))):
+    train = of_split(studies, "train")
+    held_out = [study for study in studies if study.split != "train"]
+    for chosen, names in ((train, ("visual", "flipped")), (held_out, ("held_out",))):
         write_visual_features(
             [f"data/features/{name}.npy" for name in names],
             network,
-            StudyDataset(pack, [images[row] for row in rows], ids=[studies[row].id for row in rows]),
+            StudyDataset.of(chosen, studies, pack),
             backbone=params.model.backbone,
             batch_size=params.runtime.batch_size,
             device=device,
@@ -74,7 +73,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             group=group,
         )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
-    encoder.write("data/features/textual.npy", [studies[row].report for row in train], group=group)
+    encoder.write("data/features/textual.npy", [study.report for study in train], group=group)
     return f"features of {len(train):,} train studies, images and reports, and of {len(held_out):,} others' images"
 
 

@@ -17,10 +17,10 @@ from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
 from xpronet.common.resumable import read_array
 from xpronet.common.threads import take
 from xpronet.common.weights import read_weights
-from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import cleaned_reports, truncate
+from xpronet.data.reports import truncate
 from xpronet.data.studies import Study, of_split, read_annotation
 from xpronet.figures import classifier, health, labels, prototypes, reports
 from xpronet.labels.table import read_labels
@@ -82,7 +82,7 @@ def draw_reports(studies: Sequence[Study], own: np.ndarray, params: ReportParams
     examples = []
     for row in reports.choose([scores[study.id] for study in studies], own):
         study = studies[row]
-        (reference,) = cleaned_reports([study.report], params.style, params.xxxx)
+        (reference,) = params.clean([study.report])
         head = f"{study.id}: {reports.names(own[row])}. ROUGE-L {scores[study.id]:.2f}"
         examples.append(reports.Example(head, reference, [written[study.id]]))
     title = "Test studies with findings, from a good report to a poor one by ROUGE-L. Blue: words that both share"
@@ -98,17 +98,16 @@ def examine_prototypes(
     if not model.has_prototypes:
         logging.info("%s has no prototypes of observations: their pictures are empty", params.model_folder)
         return {}, {}
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    pack = ImagePack.of("data/prepared")
     card.check_data(crop=pack.crop, style=params.reports.style)
-    images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
     val = of_split(studies, "val")
-    texts = cleaned_reports([study.report for study in val], params.reports.style, params.reports.xxxx)
-    dataset = StudyDataset(
+    texts = params.reports.clean(study.report for study in val)
+    dataset = StudyDataset.of(
+        val,
+        studies,
         pack,
-        [images[study.id] for study in val],
         tokens=[truncate(card.vocabulary.encode(text), params.reports.max_length) for text in texts],
         labels=read_labels("data/predicted_labels.csv", val),
-        ids=[study.id for study in val],
     )
     uses = health.count_uses(
         model.to(device), dataset, batch_size=runtime.batch_size, device=device, workers=runtime.workers

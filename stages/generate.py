@@ -12,11 +12,11 @@ from stages.stage import run, shared
 from xpronet.common.files import replacing
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
 from xpronet.common.processes import Group
-from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import cleaned_reports, truncate
-from xpronet.data.studies import read_annotation
+from xpronet.data.reports import truncate
+from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.labels.table import read_labels
 from xpronet.model import checkpoint
@@ -43,8 +43,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     runtime = params.runtime
     settings = {"device": device, "workers": runtime.workers, "batch_size": runtime.batch_size, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
-    images = image_positions(studies)
+    pack = ImagePack.of("data/prepared")
     model, card = checkpoint.load(params.model_folder)
     card.check_data(crop=pack.crop, style=params.reports.style)
     model.to(device)
@@ -54,17 +53,14 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     }
     studied = 0
     for split in ("val", "test"):
-        rows = [row for row, study in enumerate(studies) if study.split == split]
-        chosen = [studies[row] for row in rows]
-        own = cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
+        chosen = of_split(studies, split)
+        own = params.reports.clean(study.report for study in chosen)
         tokens = [truncate(card.vocabulary.encode(report), params.reports.max_length) for report in own]
         records = [{"id": study.id} for study in chosen]
         written = None
         for source, path in LABELS.items():
             labels = read_labels(path, chosen) if path else np.ones((len(chosen), len(CONDITIONS)), np.float32)
-            dataset = StudyDataset(
-                pack, [images[row] for row in rows], tokens=tokens, labels=labels, ids=[study.id for study in chosen]
-            )
+            dataset = StudyDataset.of(chosen, studies, pack, tokens=tokens, labels=labels)
             if written is None or model.has_prototypes:  # others write the same whatever the labels
                 reports, log_probs = write_reports(model, card.vocabulary, dataset, **search, **settings)
                 written = list(zip(reports, log_probs, surprise(model, dataset, **settings), strict=True))

@@ -4,7 +4,6 @@ from stages.stage import run
 from xpronet.common.files import write_json
 from xpronet.common.params import Strict, read
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import cleaned_reports
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels import rules
 from xpronet.labels.conditions import CONDITIONS, POSITIVE, UNCERTAIN
@@ -21,9 +20,7 @@ def main() -> str:
     params = read(Params)
     studies = read_annotation("data/prepared/annotation.json")
     cleaned = {
-        split: cleaned_reports(
-            [study.report for study in of_split(studies, split)], params.reports.style, params.reports.xxxx
-        )
+        split: params.reports.clean(study.report for study in of_split(studies, split))
         for split in ("train", "val", "test")
     }
     templates = mine(cleaned["train"], rules.label, **dict(params.templates))

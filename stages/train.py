@@ -14,10 +14,10 @@ from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
 from xpronet.common.processes import Group
 from xpronet.common.weights import read_weights
-from xpronet.data.dataset import StudyDataset, image_positions
+from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import PERIOD, Vocabulary, check_vocabulary, cleaned_reports, truncate
+from xpronet.data.reports import Vocabulary, check_vocabulary, truncate
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.evaluation import lexical
 from xpronet.evaluation.meteor import Meteor, running_meteor
@@ -52,32 +52,23 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     settings = {"device": device, "workers": params.runtime.workers, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
     splits = {split: of_split(studies, split) for split in ("train", "val")}
-    cleaned = {
-        split: cleaned_reports([study.report for study in chosen], params.reports.style, params.reports.xxxx)
-        for split, chosen in splits.items()
-    }
+    cleaned = {split: params.reports.clean(study.report for study in chosen) for split, chosen in splits.items()}
     vocabulary = Vocabulary.build(cleaned["train"], params.reports.min_count)
     check_vocabulary(cleaned["train"], vocabulary)
-    pack = ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    pack = ImagePack.of("data/prepared")
     params.train.refuse_lone_study(len(splits["train"]), crop=pack.crop)
-    images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
     # Labels made from a validation report are read only where the parameters ask for it (row 20).
     val_labels = "data/labels.csv" if params.test_labels == "reference" else "data/predicted_labels.csv"
-    dataset = StudyDataset(
+    dataset = StudyDataset.of(
+        splits["train"],
+        studies,
         pack,
-        [images[study.id] for study in splits["train"]],
         tokens=[truncate(vocabulary.encode(report), params.reports.max_length) for report in cleaned["train"]],
         labels=read_labels("data/labels.csv", splits["train"]),
         augment=True,
         seed=params.seed,
-        ids=[study.id for study in splits["train"]],
     )
-    validation = StudyDataset(
-        pack,
-        [images[study.id] for study in splits["val"]],
-        labels=read_labels(val_labels, splits["val"]),
-        ids=[study.id for study in splits["val"]],
-    )
+    validation = StudyDataset.of(splits["val"], studies, pack, labels=read_labels(val_labels, splits["val"]))
 
     torch.manual_seed(params.seed)
     material = system.Material(
@@ -173,7 +164,7 @@ def objective(
         weights = {"cider": own.cider_reward, "meteor": own.meteor_reward, "kinds": own.kind_reward}
         references = [truncate(vocabulary.encode(report), params.reports.max_length)[1:] for report in reports]
         reward = Reward(references, vocabulary, **weights, jar=meteor)
-        by = {"by": own.credit, "discount": own.discount, "period": vocabulary.encode(PERIOD)[1]}
+        by = {"by": own.credit, "discount": own.discount, "period": vocabulary.period}
         credit = None if own.credit == "report" else Credit(reward.gains, **by)
         return Reinforce(reward, samples=own.samples, max_length=own.val_max_length, credit=credit)
     return Objective(

@@ -205,7 +205,7 @@ def read_table(name: str, ids: list[str]) -> np.ndarray:
 
 
 def pack() -> ImagePack:
-    return ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+    return ImagePack.of("data/prepared")
 
 
 def pack_of(folder: Path, images: Iterable[np.ndarray], *, resize: int, crop: int, train: bool = True) -> ImagePack:

@@ -24,7 +24,7 @@ from xpronet.app.pages import NOTICE
 from xpronet.app.radiograph import read_radiograph
 from xpronet.app.reporter import Reporter, Views
 from xpronet.app.written import read_reports
-from xpronet.data.reports import Vocabulary, cleaned_reports
+from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
@@ -40,7 +40,7 @@ def project(new_project):
     project = new_project("phantom", {**MINIATURE, "model_folder": "model"})
     project.stages("prepare", "label", "classify")
     studies = read_annotation(project.folder / "data/prepared/annotation.json")
-    texts = cleaned_reports([study.report for study in of_split(studies, "train")], "iu_xray", "keep")
+    texts = [clean_report(study.report, "iu_xray") for study in of_split(studies, "train")]
     vocabulary = Vocabulary.build(texts, 2)
     torch.manual_seed(4)
     model = XProNet(ModelConfig(vocab_size=len(vocabulary), gamma=3, **SIZES))

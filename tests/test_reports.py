@@ -11,7 +11,6 @@ from xpronet.data.reports import (
     as_published,
     check_vocabulary,
     clean_report,
-    cleaned_reports,
     truncate,
     without_marks,
 )
@@ -114,6 +113,6 @@ def test_a_vocabulary_of_unknown_words_stops_and_a_poor_one_is_said(caplog):
 
 def test_the_published_vocabulary_passes_unsaid(shared, caplog):
     studies = json.loads((shared / "iu_xray/annotation.json").read_text())["train"]
-    cleaned = cleaned_reports([study["report"] for study in studies], "iu_xray", "keep")
+    cleaned = [clean_report(study["report"], "iu_xray") for study in studies]
     check_vocabulary(cleaned, Vocabulary.build(cleaned, 3))
     assert not caplog.text

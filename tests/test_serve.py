@@ -33,7 +33,7 @@ from xpronet.app.pages import NOTICE
 from xpronet.app.reporter import Reporter
 from xpronet.app.serve import Server
 from xpronet.classifier import network
-from xpronet.data.reports import Vocabulary, cleaned_reports
+from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
 from xpronet.model.xpronet import ModelConfig, XProNet
@@ -61,7 +61,7 @@ def make_model(folder: Path, words: list[str], *, crop: int = 64) -> Path:
 def model(tmp_path_factory) -> Path:
     """One that knows the phantom's words."""
     drawn = [study.findings for study in source.studies(train=0, val=0, test=150, seed=trained_with.SEED)]
-    words = Vocabulary.build(cleaned_reports(drawn, "iu_xray", "keep"), 2).tokens
+    words = Vocabulary.build([clean_report(text, "iu_xray") for text in drawn], 2).tokens
     return make_model(tmp_path_factory.mktemp("served"), words)
 
 

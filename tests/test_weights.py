@@ -151,7 +151,7 @@ def test_a_broken_file_of_a_stage_names_the_stage_that_makes_it(made, path, stag
 def test_another_index_of_images_is_one_line(made, content):
     Path("data/prepared/images.jsonl").write_text(content)
     with pytest.raises(ValueError, match=r"images.jsonl: not a whole index of images; `dvc repro prepare` makes it"):
-        ImagePack("data/prepared/images.u8", "data/prepared/images.jsonl")
+        ImagePack.of("data/prepared")
 
 
 def test_another_file_in_the_place_of_the_prototypes(made):

@@ -14,7 +14,7 @@ from xpronet.common.files import read_json, write_json
 from xpronet.common.params import Count, Part, read
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import MANY, MARK, MOST, Vocabulary, cleaned_reports, unknown_share
+from xpronet.data.reports import MANY, MARK, MOST, Vocabulary, unknown_share
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
 from xpronet.figures import dataset as figures
 from xpronet.labels.plausible import FOREIGN, HEALTHY, NOTHING_TO_LEARN, english_share, healthy_share
@@ -65,7 +65,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     else:
         page.say("note", f"{labels} is not there yet: nothing is said about observations", "run `dvc repro label`")
     if (prepared / "images.u8").is_file():
-        pack = ImagePack(prepared / "images.u8", prepared / "images.jsonl")
+        pack = ImagePack.of(prepared)
         examine_images(page, studies, pack)
         figures.sizes(out / "sizes.png", pack.sizes)
     else:
@@ -96,10 +96,7 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
 
 def examine_reports(page: Page, studies: Sequence[Study], params: ReportParams) -> dict[str, np.ndarray]:
     """Words, truncation, unknown words, marks and repeated reports -> tokens per report, by split."""
-    cleaned = {
-        split: cleaned_reports([study.report for study in of_split(studies, split)], params.style, params.xxxx)
-        for split in SPLITS
-    }
+    cleaned = {split: params.clean(study.report for study in of_split(studies, split)) for split in SPLITS}
     vocabulary = Vocabulary.build(cleaned["train"], params.min_count)
     trained = set(cleaned["train"])
     lengths = {}

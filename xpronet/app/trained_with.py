@@ -54,7 +54,7 @@ def examples(folder: Path, card: ModelCard) -> tuple[str, list[Shown]]:
     if not all((folder / file).is_file() for file in FILES):
         return "No examples: the data that this model was trained with is not beside it.", []
     studies = read_annotation(folder / FILES[0])
-    pack = ImagePack(folder / FILES[1], folder / FILES[2])
+    pack = ImagePack.of(folder / "prepared")
     positions = dict(zip([study.id for study in studies], image_positions(studies), strict=True))
     chosen = of_split(studies, "test")[:EXAMPLES]
     return "Test studies of the data beside the model, as small as the model sees them.", [
@@ -109,7 +109,7 @@ class TrainStudies:
         if self._read is None:
             every = read_annotation(self.folder / FILES[0])
             pairs = [pair for pair in zip(every, image_positions(every), strict=True) if pair[0].split == "train"]
-            pack = ImagePack(self.folder / FILES[1], self.folder / FILES[2])
+            pack = ImagePack.of(self.folder / "prepared")
             pack.require([positions for _, positions in pairs])
             stored = read_array(self.folder / "features/visual.npy", rows=len(pairs), stage="features")
             self._check(reporter, pack, pairs[0][1], stored)

@@ -111,7 +111,7 @@ def thumbnails(studies: Sequence[Study], split: str, prepared: Path, beside: Pat
     from xpronet.data.dataset import image_positions  # PyTorch, which costs seconds
     from xpronet.data.pack import ImagePack
 
-    pack = ImagePack(prepared / "images.u8", prepared / "images.jsonl")
+    pack = ImagePack.of(prepared)
     positions = [each for each, study in zip(image_positions(studies), studies, strict=True) if study.split == split]
     pack.require(positions)
     within = sum(map(len, positions)) <= WITHIN

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xpronet.common.files import json_lines, keyed, read_table, read_text
 from xpronet.data.params import ReportParams
-from xpronet.data.reports import UNKNOWN, cleaned_reports
+from xpronet.data.reports import UNKNOWN
 from xpronet.data.studies import Study
 
 SUFFIXES = (".jsonl", ".csv")
@@ -58,5 +58,5 @@ def of_studies(name: str | Path, reports: dict[str, str], studies: Sequence[Stud
 def cleaned(texts: Iterable[str], params: ReportParams) -> list[str]:
     """As references are, one space between words; `<unk>` is a word that models write, and stays."""
     marked = (text.replace(UNKNOWN, "\0") for text in texts)  # cleaning takes the brackets off what it does not know
-    found = cleaned_reports(marked, params.style, params.xxxx)
+    found = params.clean(marked)
     return [" ".join(text.split()).replace("\0", UNKNOWN) for text in found]

@@ -126,7 +126,7 @@ class Course:
             self._clock[1] += time.perf_counter() - asked
             self.share = Share.of(self._group, min(size, len(order) - self.done * size))
             if self._group.size > 1:
-                batch = batch.first(self.share.stop - self.share.start)
+                batch = batch.part(0, self.share.stop - self.share.start)
                 batch = batch.widened(*self._group.largest(batch.views.shape[1], batch.tokens.shape[1]))
             self._clock[2] += int(batch.views.sum())
             self._drawn = random_states(self.device)

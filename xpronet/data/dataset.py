@@ -52,9 +52,6 @@ class Batch:
         beside = torch.device(device).type == "cuda"
         return Batch(**{name: tensor.to(device, non_blocking=beside) for name, tensor in vars(self).items()})
 
-    def first(self, studies: int) -> "Batch":
-        return self.part(0, studies)
-
     def part(self, start: int, stop: int) -> "Batch":
         return Batch(**{name: tensor[start:stop] for name, tensor in vars(self).items()})
 
@@ -101,6 +98,12 @@ class StudyDataset(Dataset):
         self.pack, self.images, self.tokens, self.labels = pack, images, tokens, labels
         self.augment, self.seed, self._ids = augment, seed, ids
         pack.require(images)
+
+    @classmethod
+    def of(cls, chosen: Sequence[Study], studies: Sequence[Study], pack: ImagePack, **options) -> "StudyDataset":
+        """The chosen ones of the studies that the pack was written of; `options` as above, a row per chosen study."""
+        images = dict(zip((study.id for study in studies), image_positions(studies), strict=True))
+        return cls(pack, [images[study.id] for study in chosen], ids=[study.id for study in chosen], **options)
 
     def __len__(self) -> int:
         return len(self.images)

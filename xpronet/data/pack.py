@@ -54,6 +54,11 @@ class ImagePack:
         self._path = pixels_path
         self._pixels = np.memmap(pixels_path, dtype=np.uint8, mode="r")
 
+    @classmethod
+    def of(cls, prepared: str | Path) -> "ImagePack":
+        """Of a folder that stage prepare has written."""
+        return cls(Path(prepared, "images.u8"), Path(prepared, "images.jsonl"))
+
     def __len__(self) -> int:
         return len(self._rows)
 

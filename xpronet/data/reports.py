@@ -55,11 +55,6 @@ def without_marks(cleaned: str, xxxx: Literal["keep", "drop", "unk"]) -> str:
     return "".join(f"{line} . " for line in lines).rstrip()
 
 
-def cleaned_reports(texts: Iterable[str], style: Style, xxxx: Literal["keep", "drop", "unk"]) -> list[str]:
-    """What training, scoring and `xpronet doctor` make of raw reports."""
-    return [without_marks(clean_report(text, style), xxxx) for text in texts]
-
-
 def _clean_sentence(sentence: str) -> str:
     return _PUNCTUATION.sub("", sentence.translate(_DROPPED).strip().lower())
 
@@ -82,6 +77,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def period(self) -> int:
+        """The id of the word that ends a sentence, `<unk>`'s where none does."""
+        return self._ids.get(PERIOD, self._ids[UNKNOWN])
 
     def encode(self, cleaned: str) -> list[int]:
         """Token ids of a cleaned report with 0 at both ends."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpronet.data.reports import END, PERIOD, Vocabulary, sentences
+from xpronet.data.reports import END, Vocabulary, sentences
 from xpronet.data.sentence_kinds import normal_words
 from xpronet.evaluation.meteor import Meteor
 
@@ -91,7 +91,7 @@ class Kinds:
     """BLEU-4 of the normal sentences of a report against those of a reference, and of the abnormal ones (CMAS-RL)."""
 
     def __init__(self, references: Sequence[Sequence[int]], vocabulary: Vocabulary):
-        self._normal, self._period = normal_words(vocabulary).tolist(), vocabulary.encode(PERIOD)[1]
+        self._normal, self._period = normal_words(vocabulary).tolist(), vocabulary.period
         self._references = []
         for reference in references:
             own: tuple[list[int], list[int]] = ([], [])

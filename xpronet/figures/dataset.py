@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from xpronet.common.files import replacing
 
-matplotlib.rcParams["svg.hashsalt"] = "xpronet"  # the same bytes each time
 COLOURS = {"train": "#9aa5b1", "val": "#e0a030", "test": "#0b5394"}
 
 

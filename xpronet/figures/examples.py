@@ -36,7 +36,7 @@ def panel(study: Study, views: list[np.ndarray], generated: str) -> Image.Image:
 def examples(folder: Path, *, count: int) -> Image.Image:
     """The first test studies with two views and different sets of observations, one below the other."""
     studies = read_annotation(folder / "prepared/annotation.json")
-    pack = ImagePack(folder / "prepared/images.u8", folder / "prepared/images.jsonl")
+    pack = ImagePack.of(folder / "prepared")
     path = folder / "predictions/test.jsonl"
     generated = {record["id"]: record["predicted"]["report"] for _, record in json_lines(read_text(path), path)}
     panels, seen, position = [], set(), 0

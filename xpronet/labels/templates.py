@@ -15,40 +15,8 @@ from xpronet.data.reports import PERIOD
 
 SIDES = {"left", "right", "bilateral", "bilaterally", "both", "upper", "lower"}
 LITTLE = {
-    "a",
-    "an",
-    "the",
-    "there",
-    "this",
-    "that",
-    "than",
-    "it",
-    "is",
-    "are",
-    "was",
-    "were",
-    "be",
-    "been",
-    "has",
-    "have",
-}
-LITTLE |= {
-    "and",
-    "or",
-    "no",
-    "not",
-    "of",
-    "on",
-    "in",
-    "at",
-    "by",
-    "for",
-    "from",
-    "to",
-    "with",
-    "within",
-    "seen",
-    PERIOD,
+    *("a", "an", "the", "there", "this", "that", "than", "it", "is", "are", "was", "were", "be", "been", "has", "have"),
+    *("and", "or", "no", "not", "of", "on", "in", "at", "by", "for", "from", "to", "with", "within", "seen", PERIOD),
 }
 
 
@@ -80,10 +48,8 @@ def mine(
         min_overlap: of the content words of two sentences (Jaccard), from which on they may say the same.
     """
     written = [set(sentences(report)) for report in cleaned]
-    counts = Counter(sentence for each in written for sentence in sorted(each) if sentence != PERIOD)
-    common = [
-        sentence for sentence, count in counts.items() if count >= min_share * len(cleaned) and sentence != PERIOD
-    ]
+    counts = Counter(sentence for each in written for sentence in each if sentence != PERIOD)
+    common = [sentence for sentence, count in counts.items() if count >= min_share * len(cleaned)]
     common.sort(key=lambda sentence: (-counts[sentence], sentence))
     groups: list[list[str]] = []
     classes = dict(zip(common, map(tuple, label(common).tolist()), strict=True)) if common else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from xpronet.common.weights import load_exactly
-from xpronet.data.reports import END, PERIOD, Vocabulary
+from xpronet.data.reports import END, Vocabulary
 from xpronet.encoders.backbones import start_weights
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
@@ -29,7 +29,7 @@ def build(params: Training, material: Material) -> System:
     wordings, _ = encoded(material.templates, material.vocabulary)
     sizes = {
         "vocab_size": len(material.vocabulary),
-        "period": material.vocabulary.encode(PERIOD)[1],
+        "period": material.vocabulary.period,
         "templates": len(material.templates),
         "wordings": wordings.shape[0],
         "longest": wordings.shape[1],

@@ -55,11 +55,11 @@ def develop(density: np.ndarray, state: dict, view: str, painter) -> np.ndarray:
     return np.clip(255 * grey + look.noise * noise, 0, 255).astype(np.uint8)
 
 
-def _letters(layer, text: str, x: float, y: float, height: float, width: float, value: float = 1.0) -> None:
+def _letters(layer, text: str, x: float, y: float, height: float, width: float) -> None:
     for n, letter in enumerate(text):
         for stroke in GLYPHS[letter]:
             points = [(x + (n * 1.15 + u * 0.85) * height * 0.8, y + v * height) for u, v in stroke]
-            layer.line(points, width, value)
+            layer.line(points, width)
 
 
 def _plain(layer, view: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
