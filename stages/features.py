@@ -8,6 +8,7 @@ import torch
 from stages.stage import run, shared
 from xpronet.common.params import Part, PathName, RuntimeParams, Strict, read
 from xpronet.common.processes import Group
+from xpronet.common.resumable import Pieces
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.studies import of_split, read_annotation
@@ -61,6 +62,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         network.load_state_dict(start, strict=False)  # all but the head
     train = of_split(studies, "train")
     held_out = [study for study in studies if study.split != "train"]
+    whole: list[Pieces] = []
     for chosen, names in ((train, ("visual", "flipped")), (held_out, ("held_out",))):
         write_visual_features(
             [f"data/features/{name}.npy" for name in names],
@@ -71,9 +73,12 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             device=device,
             workers=params.runtime.workers,
             group=group,
+            whole=whole,
         )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
-    encoder.write("data/features/textual.npy", [study.report for study in train], group=group)
+    encoder.write("data/features/textual.npy", [study.report for study in train], group=group, whole=whole)
+    for files in whole:
+        files.finish()
     return f"features of {len(train):,} train studies, images and reports, and of {len(held_out):,} others' images"
 
 

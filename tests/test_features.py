@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.models import ResNet
 
 from tests.conftest import ended, forked, largest_file, sharing
 from tests.made import PARAMS, pack_of
@@ -19,6 +20,7 @@ from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import normalise
 from xpronet.encoders import text_encoders
 from xpronet.encoders.backbones import resnet
+from xpronet.encoders.bert import BertEncoder
 from xpronet.prototypes import features
 from xpronet.prototypes.features import write_visual_features
 
@@ -242,3 +244,24 @@ def test_two_processes_encode_what_one_encodes(tmp_path, one_thread):
     reports = [f"no acute findings {n} . " * (n % 7) for n in range(70)]  # three batches
     assert sharing(lambda group: encoder.write(tmp_path / "textual.npy", reports, group=group)) == [0, 0]
     np.testing.assert_array_equal(np.load(tmp_path / "textual.npy"), encoder.embed(reports))
+
+
+def test_a_stage_killed_at_its_reports_keeps_the_features_of_all_images(made, monkeypatch):
+    """DVC removes the results of a stage before it begins again: of images there are hundreds of thousands."""
+    changes = {"model": {**PARAMS["model"], "visual_weights": "random"}}
+    made.run("features", **changes)
+    folder = Path("data/features")
+    expected = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+
+    def killed(self, ids):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(BertEncoder, "_encode", killed)
+        made.run("features", **changes)
+    assert all(path.name.startswith(".") for path in folder.iterdir())  # none for DVC to remove
+    monkeypatch.setattr(ResNet, "forward", killed)
+    made.run("features", **changes)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected

@@ -204,7 +204,7 @@ def test_a_batch_of_one_patch_is_trained_on_where_the_extractor_is_frozen_for_go
 def test_features_are_of_train_and_mirrored_and_held_out_ones_a_file_of_their_own(made, start, monkeypatch):
     """A test image among the features is a test image in the prototypes."""
     encoded = []
-    encoder = SimpleNamespace(write=lambda path, texts, group: encoded.append((path, texts)))
+    encoder = SimpleNamespace(write=lambda path, texts, **options: encoded.append((path, texts)))
     monkeypatch.setattr(text_encoders, "load", lambda name, **options: encoder if name == "minilm" else None)
     made.run("features", model={**PARAMS["model"], "visual_weights": start})
     torch.manual_seed(1)

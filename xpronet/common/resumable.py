@@ -124,9 +124,19 @@ class Filling:
 
 @contextmanager
 def filling(
-    paths: Sequence[str | Path], shapes: Sequence[tuple[int, ...]], *, pieces: int, key: str, group: "Group", what: str
+    paths: Sequence[str | Path],
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    pieces: int,
+    key: str,
+    group: "Group",
+    what: str,
+    whole: list[Pieces] | None = None,
 ) -> Iterator[Filling]:
     """`Pieces` that the processes of a group compute, each its share of those that are left: whole after the block.
+
+    Then they are moved to their places, or join `whole`, for a stage that moves them at its end: DVC removes the
+    results of a stage that begins again.
 
     The first process alone writes: two machines that write to one page of a file in a folder that both see lose what
     one of them wrote.
@@ -141,8 +151,10 @@ def filling(
     work = Filling(files, left, group)
     yield work
     work.end()
-    if files:
+    if files and whole is None:
         files.finish()
+    elif files:
+        whole.append(files)
     group.wait()
 
 
