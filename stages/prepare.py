@@ -20,7 +20,7 @@ from xpronet.data.studies import (
 from xpronet.sources import archives, openi, packing, physionet
 from xpronet.sources.params import Dataset, ImageParams, MimicParams, OpenIParams, PhantomParams
 
-EXTRACTED = Path("data/prepared/.images")  # while an archive of pictures is packed
+EXTRACTED = Path("data/prepared/.archive.unfinished")  # while an archive of pictures is packed
 
 
 class Params(Strict):

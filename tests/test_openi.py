@@ -266,7 +266,7 @@ def test_the_pipeline_starts_from_the_archive(new_project, tmp_path):
     project.configure({"images": {"folder": str(tmp_path / "NLMCXR_png.tgz")}})
     project.run(sys.executable, "-m", "stages.prepare")
     assert project.sha256("data/prepared/images.u8") == packed
-    assert not (project.folder / "data/prepared/.images").exists()
+    assert not (project.folder / "data/prepared/.archive.unfinished").exists()
     project.configure({})
     (tmp_path / "CXR3_IM-0003-2001.png").unlink()
     said = project.run(sys.executable, "-m", "stages.prepare", code=1)

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,5 +164,8 @@ def forget_unfinished(folder: str | Path) -> None:
 
     A stage whose results DVC then took from its run cache never came back for it.
     """
-    for path in Path(folder).rglob(".*.unfinished*"):
-        path.unlink()
+    for path in [*Path(folder).rglob(".*.unfinished*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
