@@ -207,33 +207,36 @@ def test_probabilities_are_no_labels(tmp_path, pictures):
     assert "the labels hold other values than 0 and 1" in said(run(folder, code=1), "breaks")[0]
 
 
-def test_text_alone_can_be_examined(tmp_path, pictures):
+def test_of_an_annotation_the_text_alone_is_examined(tmp_path, pictures, monkeypatch):
+    """Labels and parameters of another dataset lie around it: they are named or not used."""
     folder = dataset(tmp_path, pictures, healthy())
-    (folder / "labels.csv").unlink()
-    shutil.move(folder / "prepared/annotation.json", folder / "annotation.json")
-    done = CliRunner().invoke(
-        app,
-        [
-            "doctor",
-            str(folder / "annotation.json"),
-            "--params",
-            str(folder / "params.yaml"),
-            "--out",
-            str(folder / "o"),
-        ],
-    )
-    assert done.exit_code == 0
-    assert "is not there yet" in done.output and "no packed images" in done.output
-
-
-def test_an_annotation_in_this_folder_is_named_without_one(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    shutil.copy(ROOT / "presets/phantom.yaml", "params.yaml")
-    write_annotation("annotation.json", healthy())
-    done = CliRunner().invoke(app, ["doctor", "annotation.json"])
+    (folder / "raw").mkdir()
+    other = [dataclasses.replace(study, id=f"other {study.id}") for study in healthy()]
+    write_annotation(folder / "raw/annotation.json", other)
+    monkeypatch.chdir(folder)
+    arguments = ["doctor", "raw/annotation.json", "--out", "o"]
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "../labels.csv is not there yet" in done.output
+    page = json.loads(Path("o/doctor.json").read_text())
+    assert page["prevalence"] == {}
+    assert said(page, "note") == [
+        "reports are cleaned as params.yaml says: reports.style iu_xray, reports.max_length 8",
+        "no labels for raw/annotation.json: nothing is said about observations",
+        "of raw/annotation.json the text alone is examined, no picture",
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--labels", "labels.csv"])
+    assert done.exit_code == 1
+    (wrong,) = said(json.loads(Path("o/doctor.json").read_text()), "breaks")
+    assert wrong.startswith("labels.csv: no labels for any of 16 studies")
+
+
+def test_labels_that_are_not_there_yet(tmp_path, pictures, monkeypatch):
+    (dataset(tmp_path, pictures, healthy()) / "labels.csv").unlink()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["doctor", "prepared"])
+    assert done.exit_code == 0, done.output
+    page = json.loads(Path("data/doctor/doctor.json").read_text())
+    assert "labels.csv is not there yet: nothing is said about observations" in said(page, "note")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"left_out": [1]}', '{"left_out": {}, "broken_images": 5}'])

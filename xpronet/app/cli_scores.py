@@ -36,7 +36,10 @@ def doctor(
         Path, typer.Argument(help="Folder of stage prepare, or any annotation.json: then only the text is examined.")
     ] = Path("data/prepared"),
     labels: Annotated[
-        Path | None, typer.Option(help="Labels of stage label. [default: labels.csv beside the folder]")
+        Path | None,
+        typer.Option(
+            help="Labels of stage label. [default: labels.csv beside the folder, and none for an annotation.json]"
+        ),
     ] = None,
     params: Annotated[
         Path, typer.Option(help="Parameter file: how reports are cleaned and cut, number of prototypes.")

@@ -35,7 +35,8 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
 
     Args:
         prepared: folder of stage `prepare`, or an annotation.json, of which only the text can be examined.
-        labels: of stage `label`; None looks beside the folder, where they may be absent.
+        labels: of stage `label`; None looks beside the folder, where they may be absent. Of an annotation.json, which
+            may come from anywhere, none are looked for.
         params: parameter file with the group `reports` and `n_prototypes`.
 
     Raises:
@@ -51,16 +52,26 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     studies, page = read_annotation(annotation), Page()
     lengths = examine_reports(page, studies, reports)
     examine_patients(page, studies)
+    page.say(
+        "note",
+        f"reports are cleaned as {params} says: reports.style {reports.style}, reports.max_length {reports.max_length}",
+        "another file of parameters: --params",
+    )
+    folder = prepared != annotation
     if labels is not None and not labels.is_file():
         raise ValueError(f"--labels {labels}: no such file; without the option it is labels.csv beside the folder")
+    if labels is None and folder:
+        labels = Path(os.path.normpath(prepared / "../labels.csv"))
     if labels is None:
-        labels = Path(os.path.normpath(annotation.parent / "../labels.csv"))
-    if labels.is_file():
+        page.say("note", f"no labels for {annotation}: nothing is said about observations", "name them: --labels")
+    elif labels.is_file():
         try:
             examine_labels(page, studies, read_labels(labels, studies), keys.n_prototypes)
         except ValueError as error:
-            page.say("breaks", " ".join(str(error).splitlines()[:2]), "run `dvc repro label`")
+            again = "run `dvc repro label`" if folder else "name the labels of its studies: --labels"
+            page.say("breaks", " ".join(str(error).splitlines()[:2]), again)
         else:
+            page.say("note", f"observations are those of {labels}")
             figures.prevalence(out / "prevalence.png", page.prevalence, keys.n_prototypes)
     else:
         page.say("note", f"{labels} is not there yet: nothing is said about observations", "run `dvc repro label`")
@@ -68,10 +79,10 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
         pack = ImagePack.of(prepared)
         examine_images(page, studies, pack)
         figures.sizes(out / "sizes.png", pack.sizes)
+    elif folder:
+        page.say("note", f"no packed images in {prepared}: nothing is said about pictures", "run `dvc repro prepare`")
     else:
-        page.say(
-            "note", f"no packed images beside {annotation}: nothing is said about pictures", "run `dvc repro prepare`"
-        )
+        page.say("note", f"of {annotation} the text alone is examined, no picture", "name a folder of stage prepare")
     report = Path("metrics/details/prepare.json")
     if prepared == PREPARED and report.is_file():
         details = read_json(report)
