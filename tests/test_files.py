@@ -105,6 +105,17 @@ def test_problems_come_together():
         raise_all("file", ["one"])
     with pytest.raises(ValueError, match="^file: 2 problems\n  one\n  two$"):
         raise_all("file", ["one", "two"])
+    with pytest.raises(ValueError, match="^file: 2 problems; do this\n  one\n  two$"):
+        raise_all("file", ["one", "two"], help="do this")
+
+
+def test_of_thousands_of_problems_the_first_are_named():
+    """A folder with few of a dataset's images has one for each of the others."""
+    with pytest.raises(ValueError) as error:
+        raise_all("images", [f"no image {n}" for n in range(5874)])
+    first, *lines = str(error.value).splitlines()
+    assert first == "images: 5,874 problems" and len(lines) == 21
+    assert lines[0] == "  no image 0" and lines[-1] == "  and 5,854 more: mend these first"
 
 
 MARK = b"\xef\xbb\xbf"  # how Windows' programs begin a text

@@ -193,7 +193,7 @@ def test_what_a_published_split_names_in_vain_is_told_with_the_reason(collection
     with pytest.raises(ValueError) as error:
         studies(collection, split=published(*ids, report="Report 3."), min_views=2, max_views=2, seed=1)
     assert str(error.value).splitlines() == [
-        "openi.split: 5 problems",
+        "openi.split: 5 problems; openi.split=null draws a split of the reports that are there",
         "  study CXR99_IM-0099: not among the reports",
         "  study CXR9_IM-0009: its report has no findings",
         "  study CXR4_IM-0004: its report has fewer images than openi.min_views 2: 1",

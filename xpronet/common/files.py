@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
+LISTED = 20  # problems that a message names
 TEXT = "utf-8-sig"  # how users' files are read: Windows' programs begin them with a byte order mark
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -204,7 +205,7 @@ def keyed(where: str | Path, entries: Iterable[tuple[int, str, Value]]) -> dict[
     """(line, key, value) as a dict; a key may stand twice with the same value.
 
     Raises:
-        ValueError: keys with two values; all are named with their lines.
+        ValueError: keys with two values, which are named with their lines.
     """
     found: dict[str, Value] = {}
     lines, problems = {}, []
@@ -259,9 +260,15 @@ def _columns(names: Sequence[str]) -> str:
     return f": its first line is {_short(names[0])}, without commas" if names else ": it is empty"
 
 
-def raise_all(where: str | Path, problems: list[str]) -> None:
-    """Raise one ValueError that names every problem of a file, a line each; do nothing where there is none."""
+def raise_all(where: str | Path, problems: list[str], *, help: str = "") -> None:
+    """Raise one ValueError that names the problems of a file, a line each; do nothing where there is none.
+
+    Of many the first `LISTED` are named, and how many others there are; `help`: what to do where there are several.
+    """
     if len(problems) == 1:
         raise ValueError(f"{where}: {problems[0]}")
     if problems:
-        raise ValueError("\n  ".join([f"{where}: {len(problems)} problems", *problems]))
+        head = f"{where}: {len(problems):,} problems{help and f'; {help}'}"
+        others = len(problems) - LISTED
+        more = [f"and {others:,} more: mend these first"] if others > 0 else []
+        raise ValueError("\n  ".join([head, *problems[:LISTED], *more]))

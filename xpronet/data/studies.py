@@ -35,7 +35,7 @@ def read_annotation(path: str | Path) -> list[Study]:
     """Studies in the file's order, train first.
 
     Raises:
-        ValueError: the file is missing or not JSON, or breaks a rule; every offending study has its own line.
+        ValueError: the file is missing or not JSON, or breaks a rule; an offending study has its own line.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not set(SPLITS) <= set(content):

@@ -25,7 +25,7 @@ def import_classes(
             -1 (uncertain) and blank (an empty cell, null or NaN).
 
     Raises:
-        ValueError: the file is missing or of another form, studies lack labels (all are listed), or a value is none of
+        ValueError: the file is missing or of another form, studies lack labels (they are listed), or a value is none of
             these.
     """
     path = Path(path)
@@ -86,7 +86,7 @@ def read_chexpert_table(path: str | Path, studies: Sequence[Study]) -> np.ndarra
     """Labeller classes (N, 14) of the studies by `study_id`: 1.0, 0.0, -1.0 and blank as PhysioNet has them.
 
     Raises:
-        ValueError: the file is missing or of another form, or studies have no row; all are listed.
+        ValueError: the file is missing or of another form, or studies have no row; they are listed.
     """
     meaning = {"1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNCERTAIN, "": BLANK}
     problems = []

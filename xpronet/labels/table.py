@@ -28,7 +28,7 @@ def read_labels(path: str | Path, studies: Sequence[Study]) -> np.ndarray:
     """Labels of the studies (N, 14) float32 in the order of CONDITIONS, from a .csv.
 
     Raises:
-        ValueError: the file is missing or of another form, or studies lack labels between 0 and 1; all are listed.
+        ValueError: the file is missing or of another form, or studies lack labels between 0 and 1; they are listed.
     """
     values = of_studies(path, read_rows(path), studies)
     wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
@@ -58,7 +58,7 @@ def of_studies(
             want it; a line in the log counts them.
 
     Raises:
-        ValueError: studies without a row, or rows that are not 14 numbers; all are listed.
+        ValueError: studies without a row, or rows that are not 14 numbers; they are listed.
     """
     missing, problems, found, values = [], [], [], np.zeros((len(studies), len(CONDITIONS)))
     for position, study in enumerate(studies):

@@ -45,7 +45,7 @@ def read_reports(path: str | Path) -> list[Report]:
     collection is known by its file `indiana_reports.csv`, which `path` names or holds.
 
     Raises:
-        ValueError: no such path, not an archive, no XML in it, or reports that cannot be read; all are named.
+        ValueError: no such path, not an archive, no XML in it, or reports that cannot be read, which are named.
     """
     path = Path(path)
     if path.suffix == ".csv" or (path / KAGGLE_REPORTS).is_file():
@@ -81,7 +81,7 @@ def studies(
 
     Raises:
         ValueError: no report can be used, or too few for three splits; or the annotation has studies that are not among
-            the reports, all of which are listed with the reason.
+            the reports, which are listed with the reason.
     """
     usable, excluded = [], Counter()
     for report in reports:
@@ -137,7 +137,7 @@ def _published(reports: Sequence[Report], split: Sequence[Study], min_views: int
             found[report.patient] = report, study
             continue
         problems.append(f"study {study.id}: {problem}")
-    raise_all("openi.split", problems)
+    raise_all("openi.split", problems, help="openi.split=null draws a split of the reports that are there")
     return [found[report.patient] for report in reports if report.patient in found]
 
 

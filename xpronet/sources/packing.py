@@ -124,7 +124,7 @@ def pack_studies(
         broken: `drop` leaves out images that cannot be read, and studies that have fewer than `min_views` others.
 
     Raises:
-        ValueError: there are no studies; or images are missing or broken, each of which is named with its study, and no
+        ValueError: there are no studies; or images are missing or broken, which are named with their studies, and no
             pack is written. With `drop`, a split of which no image is left.
     """
     if not studies:
@@ -154,7 +154,7 @@ def pack_studies(
         if len(lines) == len(views) > 1:
             raise ValueError(f"images: none of {len(views)} can be read: is images.folder right? The first: {lines[0]}")
         if broken == "fail":
-            raise_all("images", lines)
+            raise_all("images", lines, help="images.broken=drop leaves out what cannot be read")
         for lost in {study.split: None for study in studies if not of_split(kept, study.split)}:
             first, *others = [line for split, line in problems if split == lost]
             raise ValueError(
