@@ -9,6 +9,7 @@ import numpy as np
 from stages.stage import run, shared
 from xpronet.common.files import write_json
 from xpronet.common.params import RuntimeParams, Strict, read
+from xpronet.common.wording import number
 from xpronet.data.studies import read_annotation, section
 from xpronet.labels import agreement, rules
 from xpronet.labels.conditions import NO_FINDING, pseudo_labels, true_labels
@@ -53,7 +54,7 @@ def work(params: LabelParams, chexbert: Callable[[list[str]], np.ndarray | None]
             raise ValueError(f"labels.section: no study has {params.section}: set it to another section")
         if empty:
             logging.warning(
-                "%d studies have no %s and count as No Finding, %s first", len(empty), params.section, empty[0]
+                "without %s, counted as No Finding: %s, %s first", params.section, number(len(empty), "study"), empty[0]
             )
         if chexbert:
             from xpronet.labels.chexbert import probabilities as chexbert_probabilities

@@ -9,6 +9,7 @@ from pathlib import Path
 from stages.stage import run
 from xpronet.common.files import write_json
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
+from xpronet.common.wording import number
 from xpronet.data.studies import (
     SPLITS,
     Study,
@@ -83,7 +84,7 @@ def main() -> str:
     shutil.rmtree(EXTRACTED, ignore_errors=True)
     write_annotation("data/prepared/annotation.json", kept)
     if broken:
-        reason = f"studies with fewer than {min_views} images that can be read"
+        reason = f"studies with fewer than {number(min_views, 'image')} that can be read"
         excluded[reason] = len(studies) - len(kept)
         found = sum(len(study.image_path) for study in studies)
         left = f"{len(broken)} of {found} images that cannot be read, {excluded[reason]} of {len(studies)} {reason}"

@@ -3,6 +3,7 @@
 from stages.stage import run
 from xpronet.common.files import write_json
 from xpronet.common.params import Strict, read
+from xpronet.common.wording import number
 from xpronet.data.params import ReportParams
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels import rules
@@ -38,7 +39,7 @@ def main() -> str:
     metrics = {"templates": len(templates), "wordings": sum(len(template.wordings) for template in templates)}
     metrics |= {f"{split}_coverage": coverage(reports, templates) for split, reports in cleaned.items()}
     write_json("metrics/details/templates.json", metrics)
-    return f"{len(templates)} templates, {metrics['train_coverage']:.0%} of the sentences of train are one"
+    return f"{number(len(templates), 'template')}, {metrics['train_coverage']:.0%} of the sentences of train are one"
 
 
 if __name__ == "__main__":

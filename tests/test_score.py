@@ -113,7 +113,7 @@ def test_images_floors_stand_beside_where_stage_features_has_written(made):
     result = read_json("scores.json")
     assert list(result["floors"]) == ["constant", "label_constant", "label_neighbour", "image_neighbour"]
     assert result["scores"]["BLEU_4"] == pytest.approx(1) and result["not_in_split"] == 1
-    assert "1 reports of other studies are left out" in done.output
+    assert "Left out: 1 report of other studies." in done.output
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from xpronet.app.options import ModelFolder, PublishedDataset, check_outputs
+from xpronet.common.wording import number
 
 commands = typer.Typer()
 
@@ -101,7 +102,7 @@ def generate(
     count = len(given) - len(problems)
     for file, what in ((out, "reports"), (explain, "explanations")):
         if file:
-            typer.echo(f"{file}: {what} of {count:,} {'study' if count == 1 else 'studies'}", err=True)
+            typer.echo(f"{file}: {what} of {number(count, 'study')}", err=True)
     if problems:
         typer.echo(generation.summary(problems, len(given)), err=True)
         raise typer.Exit(1)

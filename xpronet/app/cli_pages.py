@@ -15,6 +15,7 @@ from xpronet.app.options import (
     WrittenUnder,
     check_outputs,
 )
+from xpronet.common.wording import number
 
 commands = typer.Typer()
 
@@ -44,7 +45,7 @@ def view(
     check_outputs(out, read=(*predictions, prepared))
     params = SETTINGS[dataset.value].reports(dataset.value)
     studies = make_page(predictions, prepared, out, split=split.value, labels=labels.value, params=params)
-    typer.echo(f"{out}: {studies:,} studies")
+    typer.echo(f"{out}: {number(studies, 'study')}")
 
 
 @commands.command(epilog="Example: xpronet figures HEAD wo-pi wo-cmpnet")

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 
 from xpronet.app.sides import Protocol, Side, read_sides, score
+from xpronet.common.wording import number
 from xpronet.evaluation import statistics
 from xpronet.evaluation.paired import Difference, holm, paired
 
@@ -98,7 +99,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     """The comparison in a terminal."""
     several = len(result["comparisons"]) > 1
     for each in result["comparisons"]:
-        title = f"{result['studies']:,} studies of {result['split']}, {result['protocol']} references, "
+        title = f"{number(result['studies'], 'study')} of {result['split']}, {result['protocol']} references, "
         title += f"our own predictions under {result['labels']} labels"
         grid = Grid("", title=f"\n{title}", title_justify="left", box=None)
         for column in (result["baseline"], each["name"], "difference", "95 % interval", "p", *["p, Holm"] * several):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from xpronet.common.wording import number
 from xpronet.labels.conditions import CONDITIONS
 
 Level = Literal["breaks", "warns", "note", "fine"]
@@ -35,9 +36,7 @@ class Page:
 
 
 def counted(names: Sequence[str], what: str) -> str:
-    plurals = what.removesuffix("y") + ("ies" if what.endswith("y") else "s")
-    plural = f"{len(names):,} {plurals if len(names) > 1 else what}"
-    return f"{plural} ({', '.join(names[:EXAMPLES])}{', …' if len(names) > EXAMPLES else ''})"
+    return f"{number(len(names), what)} ({', '.join(names[:EXAMPLES])}{', …' if len(names) > EXAMPLES else ''})"
 
 
 def show(page: Page, console: Console) -> None:

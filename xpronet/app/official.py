@@ -9,6 +9,7 @@ from torch import Tensor
 from xpronet.app.settings import SETTINGS
 from xpronet.classifier import network
 from xpronet.common.weights import read_weights
+from xpronet.common.wording import number
 from xpronet.data.reports import Vocabulary, clean_report
 from xpronet.data.studies import of_split, read_annotation
 from xpronet.labels.conditions import CONDITIONS
@@ -66,8 +67,8 @@ def convert(
     else:
         memory = f"a memory of {config.memory} rows (top {gamma}), as R2GenCMN has it"
     return (
-        f"{out}: {config.backbone}, {config.layers} layers of width {config.d_model} with {heads} heads, "
-        f"{memory}, {len(vocabulary)} words, "
+        f"{out}: {config.backbone}, {number(config.layers, 'layer')} of width {config.d_model} "
+        f"with {number(heads, 'head')}, {memory}, {len(vocabulary)} words, "
         f"{f'labels by {classifier}' if classifier else 'no classifier of labels'}"
     )
 

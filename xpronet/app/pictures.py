@@ -9,6 +9,7 @@ from dvc.exceptions import DvcException
 
 from xpronet.app.sides import read_sides, score
 from xpronet.app.written import SUFFIXES
+from xpronet.common.wording import number
 from xpronet.evaluation import statistics
 from xpronet.figures import reports
 from xpronet.figures import scores as drawing
@@ -52,7 +53,7 @@ def figures(names: Sequence[str], *, split: str, labels: str, params: Path, out:
         said.append(f"{out}/scores.png and .svg: scores over {swept[0]}")
     else:
         drawing.scores(out / "scores", title, dict(zip(names, found, strict=True)))
-        said.append(f"{out}/scores.png and .svg: scores of {len(names)} sets of reports")
+        said.append(f"{out}/scores.png and .svg: scores of {number(len(names), 'set')} of reports")
     return said
 
 

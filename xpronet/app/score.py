@@ -11,6 +11,7 @@ from rich.table import Table as Grid
 
 from xpronet.app.written import cleaned, of_studies, read_reports
 from xpronet.common.progress import track
+from xpronet.common.wording import number
 from xpronet.data.params import ReportParams
 from xpronet.data.reports import Vocabulary, as_published
 from xpronet.data.studies import SPLITS, Study, of_split, read_annotation
@@ -120,8 +121,8 @@ def rows_of(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def title_of(result: dict[str, Any]) -> str:
     floors = ", ".join(name.replace("_", " ") for name in result["floors"])
     return (
-        f"{result['studies']:,} studies of {result['split']}; F1 by labeller {result['labeller']}; "
-        f"{result['diversity']['distinct_reports']:,} different reports; "
+        f"{number(result['studies'], 'study')} of {result['split']}; F1 by labeller {result['labeller']}; "
+        f"{number(result['diversity']['distinct_reports'], 'different report')}; "
         + (f"floors, which need no decoder: {floors}" if floors else "no floors")
     )
 
@@ -139,7 +140,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     if result["diversity"]["collapsed"]:
         console.print("Hardly any two reports differ: collapsed.")
     if result["not_in_split"]:
-        console.print(f"{result['not_in_split']:,} reports of other studies are left out.")
+        console.print(f"Left out: {number(result['not_in_split'], 'report')} of other studies.")
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from xpronet.app.pages import NOTICE, template
 from xpronet.app.written import cleaned, of_studies, read_reports
 from xpronet.common.files import replacing
 from xpronet.common.progress import track
+from xpronet.common.wording import number
 from xpronet.data.params import ReportParams
 from xpronet.data.studies import Study, of_split, read_annotation
 from xpronet.labels.agreement import f1, hits
@@ -60,7 +61,7 @@ def view(
     images = thumbnails(studies, split, prepared, beside) if prepared.suffix != ".json" else [[] for _ in chosen]
     names = [str(path) for path in predictions]
     content = {
-        "title": f"{' and '.join(names)}: {len(chosen):,} studies of {split}",
+        "title": f"{' and '.join(names)}: {number(len(chosen), 'study')} of {split}",
         "about": f"References: {annotation}. Our own predictions: under {labels} labels. Observations by rules.",
         "warning": NOTICE,
         "sides": names,

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xpronet.common.files import replacing
+from xpronet.common.wording import number
 
 COLOURS = {"train": "#9aa5b1", "val": "#e0a030", "test": "#0b5394"}
 
@@ -66,7 +67,7 @@ def sizes(path: str | Path, originals: np.ndarray) -> None:
         ylabel="height, pixels",
         xlim=(0, limit),
         ylim=(0, limit),
-        title=f"{len(originals):,} images, {len(distinct):,} sizes",
+        title=f"{number(len(originals), 'image')}, {number(len(distinct), 'size')}",
     )
     axes.set_aspect("equal")
     _finish(figure, axes, path, legend=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from xpronet.common.files import raise_all, read_table
+from xpronet.common.wording import number
 from xpronet.data.studies import SPLITS, Split, Study
 
 LARGEST_XML = 2**20  # bytes; the largest of the collection has 20 kB
@@ -88,7 +89,7 @@ def studies(
         if not report.findings:
             excluded["no findings section"] += 1
         elif len(report.images) < min_views:
-            excluded[f"fewer than {min_views} images"] += 1
+            excluded[f"fewer than {number(min_views, 'image')}"] += 1
         else:
             usable.append(report)
     if split is None:

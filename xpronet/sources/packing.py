@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from xpronet.common.files import raise_all
 from xpronet.common.progress import track
+from xpronet.common.wording import number
 from xpronet.data.studies import Study, of_split
 from xpronet.sources.images import Picture, decode
 from xpronet.sources.pack_writer import Packed, PackWriter, pack_image
@@ -162,7 +163,7 @@ def pack_studies(
                 f"the first: {first}"
             )
         for note, count in Counter(row[-2] for row in writer.rows if isinstance(row, list) and row[-2]).items():
-            logger.info("pack: %d images: %s", count, note)
+            logger.info("pack: %s: %s", number(count, "image"), note)
         writer.finish(without)
     return kept, lines
 
