@@ -131,6 +131,7 @@ def test_the_command_prints_a_table_and_writes_the_same_as_json(found, jar, monk
     done = CliRunner().invoke(app, ["compare", "poor.jsonl", "good.jsonl", "other.jsonl", "--out", "c.json"])
     assert done.exit_code == 0, done.output
     assert "BLEU_4" in done.output and "gained most in ROUGE_L" in done.output
+    assert "p < 0.05: so large" in done.output  # nothing is bold in a file
     assert json.loads(Path("c.json").read_text()) == found
 
 
