@@ -4,6 +4,7 @@ import csv
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from xpronet.common.course import Row
 from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
 from xpronet.common.processes import Group
+from xpronet.common.unfinished import mark, unmark
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
@@ -111,6 +113,11 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             logger.warning("all %d reports on validation are the same: collapsed so far", len(reports))
         return lexical.score(cleaned["val"], reports, meteor=meteor)
 
+    def save(model: system.System) -> None:
+        with replacing(TRAINED) as beside:
+            checkpoint.save(beside, model, card, classifier="data/classifier")
+            mark(beside)
+
     def record(history: list[Row], pace: list[Row]) -> None:
         write_rows("metrics/history.tsv", history)
         if pace:
@@ -129,7 +136,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             objective(params, vocabulary, cleaned["train"], meteor),
             frozen=frozen.get("train"),
             validate=validate,
-            save=lambda model: checkpoint.save(TRAINED, model, card, classifier="data/classifier"),
+            save=save,
             record=record,
             states=saved,
             seed=params.seed,
@@ -139,6 +146,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             return ""  # the first process says it
         best = max(history, key=lambda row: row["val_selection"])
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
+        unmark(Path(TRAINED))
         saved.finish()
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 

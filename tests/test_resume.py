@@ -4,10 +4,12 @@ import logging
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages import resume
+from stages import train as stage
 from tests.conftest import ROOT, forking, largest_file
 from tests.recorded import Studies
 from tests.test_training import LOOP, Run
+from tests.test_what_the_model_reads import no_meteor
+from xpronet.app.reporter import Reporter
 from xpronet.common.course import Course, Stopped
 from xpronet.common.params import RuntimeParams, Strict
 from xpronet.common.processes import LOST
@@ -93,6 +98,35 @@ class Saved(Run):
 
     def result(self) -> tuple:
         return self.history, self.saved[-1], self.weights[-1], self.draws[-1]
+
+
+def test_a_model_whose_training_has_not_ended_is_told_until_it_has(made, monkeypatch, caplog):
+    """Killed before its second validation it leaves a folder that looks like any other."""
+    monkeypatch.setattr(stage, "running_meteor", lambda: nullcontext(no_meteor()))
+    settings = {"train": {"epochs": 2, "freeze_epochs": 2, "crops": 1}}
+    write, calls = stage.write_reports, []
+
+    def killed(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(stage, "write_reports", killed)
+    with pytest.raises(Killed):
+        made.run("train", **settings)
+
+    def warned() -> int:
+        shutil.rmtree("data/model/classifier")  # that of `made` has no network in it
+        caplog.clear()
+        Reporter.load("data/model", device="cpu")
+        made.run("generate", **settings)
+        return sum("data/model: its training has not ended" in line for line in caplog.messages)
+
+    assert warned() == 2
+    made.run("train", **settings)
+    assert {path.name for path in Path("data/model").iterdir()} == {"weights.safetensors", "model.json", "classifier"}
+    assert warned() == 0
 
 
 @pytest.fixture(scope="module")
