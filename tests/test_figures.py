@@ -65,6 +65,13 @@ def test_labels_that_come_together_are_counted(figures, tmp_path):
             assert shown[i, j] == pytest.approx(share, nan_ok=True)
 
 
+@pytest.mark.parametrize("most", [1, 6, 30])
+def test_half_a_study_stands_at_no_axis(figures, tmp_path, most):
+    labels.observations(tmp_path / "labels", np.eye(14)[[2] * most], split="train")
+    ticks = figures[0].axes[0].get_xticks()
+    assert (ticks == np.rint(ticks)).all()
+
+
 def test_the_area_under_a_drawn_curve_is_its_auroc(figures, tmp_path):
     """Observations and splits stand in rows and columns that are easily exchanged."""
     splits = {

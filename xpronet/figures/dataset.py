@@ -30,8 +30,8 @@ def lengths(path: str | Path, tokens: Mapping[str, np.ndarray], max_length: int)
             linewidth=1.6,
         )
     axes.axvline(max_length, color="#cc3333", linestyle="--", linewidth=1, label=f"max_length {max_length}")
-    axes.set(xlabel="tokens of a report", ylabel="% of the split")
-    _finish(figure, axes, path)
+    axes.set(xlabel="tokens of a report, with its start and end", ylabel="% of the split")
+    _finish(figure, axes, path, title="Lengths of the cleaned reports, before they are cut")
 
 
 def prevalence(path: str | Path, counts: Mapping[str, Mapping[str, int]], n_prototypes: int) -> None:
@@ -48,8 +48,8 @@ def prevalence(path: str | Path, counts: Mapping[str, Mapping[str, int]], n_prot
     axes.set_xscale("symlog", linthresh=1)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)
-    axes.set(xlabel="studies")
-    _finish(figure, axes, path)
+    axes.set(xlabel="studies (logarithmic)")
+    _finish(figure, axes, path, title="Studies with each observation")
 
 
 def sizes(path: str | Path, originals: np.ndarray) -> None:
@@ -67,14 +67,15 @@ def sizes(path: str | Path, originals: np.ndarray) -> None:
         ylabel="height, pixels",
         xlim=(0, limit),
         ylim=(0, limit),
-        title=f"{number(len(originals), 'image')}, {number(len(distinct), 'size')}",
     )
     axes.set_aspect("equal")
-    _finish(figure, axes, path, legend=False)
+    title = f"{number(len(originals), 'image')}, {number(len(distinct), 'size')}"
+    _finish(figure, axes, path, title=title, legend=False)
 
 
-def _finish(figure: Figure, axes, path: str | Path, *, legend: bool = True) -> None:
+def _finish(figure: Figure, axes, path: str | Path, *, title: str, legend: bool = True) -> None:
     axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     if legend:
         axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     with replacing(path) as beside:

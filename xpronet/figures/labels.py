@@ -35,6 +35,7 @@ def observations(path: str | Path, labels: np.ndarray, *, split: str) -> None:
         bars.invert_yaxis()
         bars.set_xlim(0, max(1, counts.max()) * 1.6)
         bars.set_xlabel("studies")
+        bars.locator_params(axis="x", integer=True)
         bars.set_title("Studies with each observation", loc="left")
         most = 1.0 if np.isnan(shares).all() else max(np.nanmax(shares), 0.01)
         image = cells.imshow(shares, cmap=SCALE, vmin=0, vmax=most, aspect="auto")
