@@ -157,6 +157,17 @@ def test_a_run_that_was_ended_goes_on_to_the_same_result(whole, tmp_path, caplog
         assert len(killed.steps) + len(again.steps) == len(whole.steps)
 
 
+def test_an_epoch_of_which_validation_alone_was_left_has_no_pace(tmp_path, caplog):
+    """Its steps were taken before: 0 images/s would look like a training that hangs."""
+    caplog.set_level(logging.INFO)
+    with pytest.raises(Stopped):
+        Saved(tmp_path, at=("validate", 2), by=signal.SIGTERM).train()
+    caplog.clear()
+    Saved(tmp_path).train()
+    paces = [line for line in caplog.messages if "images/s" in line]
+    assert [line.partition(":")[0] for line in paces] == [f"epoch {n}" for n in range(3, 8)]
+
+
 def test_the_loss_scale_of_fp16_goes_on_where_it_was(tmp_path):
     """It has been halved by then; from its beginning, steps would be left out that were taken."""
 

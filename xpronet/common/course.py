@@ -247,7 +247,7 @@ class Course:
 
     def _say_pace(self) -> None:
         seconds, waited, images = self._clock
-        if not seconds:  # none of it was in this process
+        if not images:  # every step was taken before this process began
             return
         share = waited / seconds
         self.pace.append(
