@@ -85,7 +85,7 @@ def draw_reports(studies: Sequence[Study], own: np.ndarray, params: ReportParams
         (reference,) = params.clean([study.report])
         head = f"{study.id}: {reports.names(own[row])}. ROUGE-L {scores[study.id]:.2f}"
         examples.append(reports.Example(head, reference, [written[study.id]]))
-    title = "Test studies with findings, from a good report to a poor one by ROUGE-L. Blue: words that both share"
+    title = f"Test {reports.kind(own)}, from a good report to a poor one by ROUGE-L. Blue: words that both share"
     reports.side_by_side(f"{FOLDER}/reports", title, ["written, under predicted labels"], examples)
 
 

@@ -259,12 +259,14 @@ def test_shared_words_are_those_in_the_same_order():
 
 def test_examples_are_neither_the_best_nor_chosen_by_hand():
     own = np.zeros((30, 14))
-    own[:, -1], own[10:, 3] = 1, 1
+    own[:, -1], own[:, 12], own[10:, 3] = 1, 1, 1  # a device is no finding
     scores = np.random.default_rng(0).random(30)
     rows = reports.choose(scores, own)
     ranked = sorted(range(10, 30), key=scores.__getitem__)
     assert rows == [ranked[17], ranked[10], ranked[2]]
+    assert reports.kind(own) == "studies with findings"
     assert reports.choose([0.5], np.eye(14)[[13]]) == [0]  # no study with findings, and one alone
+    assert reports.kind(np.eye(14)[[12, 13]]) == "studies, all without findings"
 
 
 def test_every_word_is_drawn_once_and_within_the_picture(figures, tmp_path):

@@ -42,7 +42,7 @@ def figures(names: Sequence[str], *, split: str, labels: str, params: Path, out:
         )
         for row in reports.choose(rouge, own)
     ]
-    title = f"Studies of {split} with findings, from a good report of {names[0]} to a poor one by ROUGE-L"
+    title = f"{split.capitalize()} {reports.kind(own)}, from a good report of {names[0]} to a poor one by ROUGE-L"
     reports.side_by_side(out / "reports", f"{title}. Blue: the reference's words", names[:COLUMNS], examples)
     found = [intervals(table) for table in tables]
     title = f"{len(own):,} {split} studies, {labels} labels; 95 % intervals are of other studies, not other trainings"

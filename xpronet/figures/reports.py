@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 from xpronet.figures.drawing import BLUE, GREY, picture
-from xpronet.labels.conditions import CONDITIONS, NO_FINDING
+from xpronet.labels.conditions import CONDITIONS, NO_FINDING, SUPPORT_DEVICES
 
 SIZE, LINE, GAP, MARGIN = 10, 14, 16, 10  # points
 QUANTILES = (0.9, 0.5, 0.1)
@@ -35,13 +35,23 @@ def shared(report: Sequence[str], reference: Sequence[str]) -> list[bool]:
     return marks
 
 
+def with_findings(labels: np.ndarray) -> np.ndarray:
+    """(N,): which studies of labels (N, 14) 0/1 have a finding; a device is none."""
+    return np.delete(labels > 0, (SUPPORT_DEVICES, NO_FINDING), axis=1).any(axis=1)
+
+
+def kind(labels: np.ndarray) -> str:
+    """What `choose` chooses from, for a title."""
+    return "studies with findings" if with_findings(labels).any() else "studies, all without findings"
+
+
 def choose(scores: Sequence[float], labels: np.ndarray) -> list[int]:
     """Of the studies with findings, or of all where none has, those at QUANTILES of the scores, best first.
 
     Args:
         labels: (N, 14) 0/1.
     """
-    findings = np.delete(labels, NO_FINDING, axis=1).any(axis=1)
+    findings = with_findings(labels)
     rows = np.flatnonzero(findings) if findings.any() else np.arange(len(labels))
     order = rows[np.argsort(np.asarray(scores)[rows], kind="stable")]
     return list(dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in QUANTILES))
