@@ -282,6 +282,16 @@ def test_every_word_is_drawn_once_and_within_the_picture(figures, tmp_path):
     assert max(end for end, text in zip(ends, texts, strict=True) if text.get_position()[0] < 0.3) < 1 / 3
 
 
+def test_what_stands_above_a_study_is_within_the_picture_too(figures, tmp_path):
+    head = f"P00001: {reports.names(np.ones(14))}. ROUGE-L 0.50"
+    reports.side_by_side(tmp_path / "reports", "title", ["one"], [reports.Example(head, "a .", ["b ."])])
+    texts = figures[0].texts
+    assert max(text.get_window_extent().x1 for text in texts) < figures[0].bbox.width
+    lines = [text.get_text() for text in texts if text.get_color() == "#555555"]
+    assert " ".join(lines) == head
+    assert len({text.get_position()[1] for text in texts}) == 5  # no two lines on one another
+
+
 # the stages
 
 

@@ -73,8 +73,14 @@ def side_by_side(path: str | Path, title: str, columns: Sequence[str], examples:
         marked = [shared(words, reference) for words in texts]
         kept = [shared(reference, words) for words in texts]
         cells = [_wrap(reference, kept[0] if len(kept) == 1 else [False] * len(reference), width)]
-        rows.append((example.head, [*cells, *(_wrap(*each, width) for each in zip(texts, marked, strict=True))]))
-    height = 3.2 * LINE + 2 * MARGIN + sum((max(map(len, cells)) + 2) * LINE + GAP for _, cells in rows)
+        head = _wrap(example.head.split(), [False] * len(example.head.split()), 72 * inches - 2 * MARGIN)
+        rows.append(
+            (
+                [" ".join(word for _, word, _ in line) for line in head],
+                [*cells, *(_wrap(*each, width) for each in zip(texts, marked, strict=True))],
+            )
+        )
+    height = 3.2 * LINE + 2 * MARGIN + sum((len(head) + 1 + max(map(len, cells))) * LINE + GAP for head, cells in rows)
     with picture(path, inches, height / 72) as figure:
         figure.set_layout_engine("none")
         y = height - MARGIN - LINE
@@ -88,8 +94,9 @@ def side_by_side(path: str | Path, title: str, columns: Sequence[str], examples:
         for head, cells in rows:
             figure.add_artist(_rule(figure, y))
             y -= 1.3 * LINE
-            _say(figure, MARGIN, y, head, color="#555555")
-            y -= 1.2 * LINE
+            for down, line in enumerate(head):
+                _say(figure, MARGIN, y - down * LINE, line, color="#555555")
+            y -= (len(head) + 0.2) * LINE
             for number, lines in enumerate(cells):
                 for down, line in enumerate(lines):
                     for x, word, mark in line:
