@@ -22,6 +22,7 @@ from xpronet.common.processes import ALONE, Group
 from xpronet.common.shares import added, descend, same_statistics, shared, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.states import States
+from xpronet.common.wording import number
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.encoders.backbones import start_weights
 
@@ -124,7 +125,9 @@ def _epoch(course: Course, batches: DataLoader, params: ClassifierParams) -> Row
     if not sums["studies"]:
         raise ValueError(f"{what}: every step is left out, its loss or gradient is no number; {help}")
     if sums["skipped"]:
-        logger.warning("%s: %d steps left out, whose loss or gradient was no number", what, sums["skipped"])
+        logger.warning(
+            "%s: %s left out, whose loss or gradient was no number", what, number(int(sums["skipped"]), "step")
+        )
     return {"loss": (sums["loss"] / sums["studies"]).item(), "skipped": sums["skipped"].item()}
 
 

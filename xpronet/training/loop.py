@@ -15,6 +15,7 @@ from xpronet.common.shares import Share, descend, same_statistics, synchronise
 from xpronet.common.shortage import memory_for
 from xpronet.common.snapshot import holding, random_states, restore_statistics, set_random_states, statistics
 from xpronet.common.states import States
+from xpronet.common.wording import number
 from xpronet.data.dataset import Batch, StudyDataset, loader
 from xpronet.model.losses import Losses, Objective, Together, seen_together, training_losses
 from xpronet.model.system import System
@@ -245,5 +246,5 @@ def _epoch(course, model, adam, batches, objective, params) -> Row:
         if row["unused_prototypes"] > (course.history[-1]["unused_prototypes"] if course.history else 0):
             logger.warning("%s: no token chose %d of %d prototypes", what, row["unused_prototypes"], len(prototypes))
     if row["skipped"]:
-        logger.warning("%s: %d steps left out, whose loss or gradient was no number", what, row["skipped"])
+        logger.warning("%s: %s left out, whose loss or gradient was no number", what, number(row["skipped"], "step"))
     return row
