@@ -83,7 +83,7 @@ def draw_reports(studies: Sequence[Study], own: np.ndarray, params: ReportParams
     for row in reports.choose([scores[study.id] for study in studies], own):
         study = studies[row]
         (reference,) = params.clean([study.report])
-        head = f"{study.id}: {reports.names(own[row])}. ROUGE-L {scores[study.id]:.2f}"
+        head = f"{study.id}, ROUGE-L {scores[study.id]:.2f}: {reports.names(own[row])}"
         examples.append(reports.Example(head, reference, [written[study.id]]))
     title = f"Test {reports.kind(own)}, from a good report to a poor one by ROUGE-L. Blue: words that both share"
     reports.side_by_side(f"{FOLDER}/reports", title, ["written, under predicted labels"], examples)

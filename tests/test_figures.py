@@ -283,7 +283,7 @@ def test_every_word_is_drawn_once_and_within_the_picture(figures, tmp_path):
 
 
 def test_what_stands_above_a_study_is_within_the_picture_too(figures, tmp_path):
-    head = f"P00001: {reports.names(np.ones(14))}. ROUGE-L 0.50"
+    head = f"P00001, ROUGE-L 0.50: {reports.names(np.ones(14))}"
     reports.side_by_side(tmp_path / "reports", "title", ["one"], [reports.Example(head, "a .", ["b ."])])
     texts = figures[0].texts
     assert max(text.get_window_extent().x1 for text in texts) < figures[0].bbox.width
