@@ -23,7 +23,7 @@ SYSTEM = re.compile(r"^systems\.\w+\..*")  # a key of one system
 PARAMETERS = """# Which parameters are there?
 
 All of them stand in `params.yaml`; `presets/` has a whole file for each dataset. `dvc exp run -S KEY=VALUE` changes one
-for a run. No key may be missing or unknown: the first stage, `check`, names every mistake with its value and the rule
+for a run. No key may be missing or unknown: the first stage, `check`, names mistakes with their values and the rule
 before any work starts.
 
 *Reruns* names the stages that read a key and run again when it changes; those after them follow where what they read

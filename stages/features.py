@@ -62,7 +62,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         network.load_state_dict(start, strict=False)  # all but the head
     train = of_split(studies, "train")
     held_out = [study for study in studies if study.split != "train"]
-    whole: list[Pieces] = []
+    images: list[Pieces] = []
     for chosen, names in ((train, ("visual", "flipped")), (held_out, ("held_out",))):
         write_visual_features(
             [f"data/features/{name}.npy" for name in names],
@@ -73,11 +73,11 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             device=device,
             workers=params.runtime.workers,
             group=group,
-            whole=whole,
+            later=images,
         )
     encoder = text_encoders.load(params.features.text_encoder, chexbert_path=params.labels.chexbert_path, device=device)
-    encoder.write("data/features/textual.npy", [study.report for study in train], group=group, whole=whole)
-    for files in whole:
+    encoder.write("data/features/textual.npy", [study.report for study in train], group=group)
+    for files in images:
         files.finish()
     return f"features of {len(train):,} train studies, images and reports, and of {len(held_out):,} others' images"
 

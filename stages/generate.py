@@ -4,7 +4,6 @@ And how likely the model finds the study's own report there, by teacher forcing.
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from stages.stage import run, shared
 from xpronet.common.files import replacing
 from xpronet.common.params import PathName, RuntimeParams, Strict, read
 from xpronet.common.processes import Group
-from xpronet.common.unfinished import warn_of
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
 from xpronet.data.params import ReportParams
@@ -46,8 +44,6 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     settings = {"device": device, "workers": runtime.workers, "batch_size": runtime.batch_size, "group": group}
     studies = read_annotation("data/prepared/annotation.json")
     pack = ImagePack.of("data/prepared")
-    if group.first:
-        warn_of(Path(params.model_folder))
     model, card = checkpoint.load(params.model_folder)
     card.check_data(crop=pack.crop, style=params.reports.style)
     model.to(device)

@@ -4,7 +4,6 @@ import csv
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 
@@ -14,7 +13,6 @@ from xpronet.common.course import Row
 from xpronet.common.files import read_json, replacing, write_json
 from xpronet.common.params import RuntimeParams, Seed, read
 from xpronet.common.processes import Group
-from xpronet.common.unfinished import mark, unmark
 from xpronet.common.weights import read_weights
 from xpronet.data.dataset import StudyDataset
 from xpronet.data.pack import ImagePack
@@ -113,11 +111,6 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             logger.warning("all %d reports on validation are the same: collapsed so far", len(reports))
         return lexical.score(cleaned["val"], reports, meteor=meteor)
 
-    def save(model: system.System) -> None:
-        with replacing(TRAINED) as beside:
-            checkpoint.save(beside, model, card, classifier="data/classifier")
-            mark(beside)
-
     def record(history: list[Row], pace: list[Row]) -> None:
         write_rows("metrics/history.tsv", history)
         if pace:
@@ -136,7 +129,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             objective(params, vocabulary, cleaned["train"], meteor),
             frozen=frozen.get("train"),
             validate=validate,
-            save=save,
+            save=lambda model: checkpoint.save(TRAINED, model, card, classifier="data/classifier", unfinished=True),
             record=record,
             states=saved,
             seed=params.seed,
@@ -146,7 +139,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
             return ""  # the first process says it
         best = max(history, key=lambda row: row["val_selection"])
         write_json("metrics/train.json", {name: best[name] for name in ("epoch", "total", "val_selection")})
-        unmark(Path(TRAINED))
+        checkpoint.finish(TRAINED)
         saved.finish()
     return f"model of epoch {best['epoch']:.0f} of {len(history)}, {best['val_selection']:.3f} on validation"
 

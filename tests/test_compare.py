@@ -1,5 +1,6 @@
 """`xpronet compare` decides which experiment is kept: it must pair the same studies, and say so where it cannot."""
 
+import io
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 from pycocoevalcap.bleu.bleu import Bleu
+from rich.console import Console
 from typer.testing import CliRunner
 
 from xpronet.app import pictures
 from xpronet.app import sides as reading
 from xpronet.app.cli import app
-from xpronet.app.compare import compare
+from xpronet.app.compare import compare, show
 from xpronet.app.sides import Side, read_side
 from xpronet.app.written import parse_reports
 from xpronet.data.studies import Study, write_annotation
@@ -132,6 +134,10 @@ def test_the_command_prints_a_table_and_writes_the_same_as_json(found, jar, monk
     assert done.exit_code == 0, done.output
     assert "BLEU_4" in done.output and "gained most in ROUGE_L" in done.output
     assert "p < 0.05: so large" in done.output  # nothing is bold in a file
+    for terminal, words in (("xterm", "p < 0.05 (bold): so large"), ("dumb", "p < 0.05: so large")):
+        console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": terminal})
+        show(found, console)
+        assert words in console.file.getvalue().replace("\x1b[0m", "")
     assert json.loads(Path("c.json").read_text()) == found
 
 

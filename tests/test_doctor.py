@@ -157,6 +157,7 @@ def test_reports_and_labels(tmp_path, pictures):
     assert "fewer train studies than n_prototypes 4: Edema (1)" in warns
     assert "no train study has Enlarged Cardiomediastinum" in warns
     assert "validation has one class only of " in warns
+    assert any(line.startswith("observations are those of ") for line in said(page, "note"))
 
 
 def test_what_prepare_left_out(tmp_path, pictures, monkeypatch):

@@ -106,6 +106,15 @@ def test_an_exported_folder_is_all_that_a_report_needs(here, tmp_path, monkeypat
     assert line == "shared/model exists: name a new folder, or remove it first"
 
 
+def test_a_model_whose_training_has_not_ended_is_not_exported(here, monkeypatch):
+    """The folder's mark would be left behind, and its weights be taken for the result."""
+    monkeypatch.setattr(export, "scores", lambda: FOUND)
+    Path("data/model", checkpoint.UNFINISHED).touch()
+    line = str(CliRunner().invoke(app, ["export", "out"]).exception)
+    assert line.startswith("data/model: its training has not ended: ") and "\n" not in line
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize(
     ("gone", "line"),
     [

@@ -107,6 +107,8 @@ def test_problems_come_together():
         raise_all("file", ["one", "two"])
     with pytest.raises(ValueError, match="^file: 2 problems; do this\n  one\n  two$"):
         raise_all("file", ["one", "two"], help="do this")
+    with pytest.raises(ValueError, match="^file: one; do this$"):
+        raise_all("file", ["one"], help="do this")
 
 
 def test_of_thousands_of_problems_the_first_are_named():
@@ -115,7 +117,11 @@ def test_of_thousands_of_problems_the_first_are_named():
         raise_all("images", [f"no image {n}" for n in range(5874)])
     first, *lines = str(error.value).splitlines()
     assert first == "images: 5,874 problems" and len(lines) == 21
-    assert lines[0] == "  no image 0" and lines[-1] == "  and 5,854 more: mend these first"
+    assert lines[0] == "  no image 0" and lines[-1] == "  and 5,854 more"
+    for count, last in ((20, "  p19"), (21, "  and 1 more")):
+        with pytest.raises(ValueError) as error:
+            raise_all("file", [f"p{n}" for n in range(count)])
+        assert str(error.value).splitlines()[-1] == last
 
 
 MARK = b"\xef\xbb\xbf"  # how Windows' programs begin a text

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from xpronet.common.resumable import read_array
-from xpronet.common.weights import not_weights, read_weights
+from xpronet.common.weights import misfits, not_weights, read_weights
 from xpronet.data.pack import ImagePack
 from xpronet.encoders import text_encoders
 from xpronet.encoders.backbones import start_weights
@@ -237,3 +237,10 @@ def test_arrays_are_mapped(tmp_path):
     save_file(STATE, tmp_path / "b.npy")
     with pytest.raises(ValueError, match="no whole array"):
         read_array(tmp_path / "b.npy", rows=3, stage="features")
+
+
+def test_weights_under_other_names_show_both():
+    """Of hundreds the first twenty problems are named: all of one kind, they would not say what the keys are called."""
+    wanted = {f"layer{n:03}.weight": torch.zeros(1) for n in range(100)}
+    found = misfits({f"{key}_": tensor for key, tensor in wanted.items()}, wanted)
+    assert found[:2] == ["missing layer000.weight", "unknown layer000.weight_"] and len(found) == 200

@@ -68,6 +68,10 @@ def evaluated(tmp_path_factory, jar):
         for name in LEFT:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).touch()
+        for name in ("data/raw/.notes.unfinished.txt", "elsewhere/a.npy"):
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).touch()
+        Path("data/features/.linked.unfinished").symlink_to(Path("elsewhere").resolve())
         patch.setattr("stages.evaluate.running_meteor", lambda: nullcontext(jar))
         made.run("evaluate", labels={"uncertain": "negative"})
         yield SimpleNamespace(made=made, written=written, meteor=jar)
@@ -90,7 +94,9 @@ def predictions(made) -> dict[str, dict[str, dict]]:
 
 def test_what_killed_runs_have_left_is_gone_at_the_end(evaluated):
     """A stage whose results DVC then took from its run cache never came back for it."""
-    assert not [*(evaluated.made.folder / "data").rglob(".*unfinished*")]
+    kept = {path.name for path in (evaluated.made.folder / "data").rglob(".*unfinished*")}
+    assert kept == {".notes.unfinished.txt"}  # the user's, in data/raw
+    assert (evaluated.made.folder / "elsewhere/a.npy").exists()
     assert (evaluated.made.folder / "data/features/visual.npy").exists()
 
 

@@ -117,7 +117,7 @@ def show(result: dict[str, Any], console: Console) -> None:
                 console.print(f"  [bold]{escape(study['id'])}[/bold] {study['change']:+.3f}", highlight=False)
                 for name, key in (("reference", "reference"), (result["baseline"], "a"), (each["name"], "b")):
                     console.print(Padding(f"[dim]{escape(name)}:[/dim] {escape(study[key])}", (0, 0, 0, 4)))
-    marked = " (bold)" if console.is_terminal else ""
+    marked = " (bold)" if console.color_system else ""
     rare = "so large a difference is rare where the two sets of reports are interchangeable."
     console.print(f"\np < 0.05{marked}: {rare}", highlight=False)
     console.print("p says nothing of another seed: `make ablations` compares several.")

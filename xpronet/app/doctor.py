@@ -59,7 +59,9 @@ def examine(prepared: Path, labels: Path | None, params: Path, out: Path) -> Pag
     )
     folder = prepared != annotation
     if labels is not None and not labels.is_file():
-        raise ValueError(f"--labels {labels}: no such file; without the option it is labels.csv beside the folder")
+        raise ValueError(
+            f"--labels {labels}: no such file; of a folder of stage prepare it is labels.csv beside it by itself"
+        )
     if labels is None and folder:
         labels = Path(os.path.normpath(prepared / "../labels.csv"))
     if labels is None:

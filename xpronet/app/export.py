@@ -24,12 +24,17 @@ def export(out: Path, params: Path, *, license: str | None) -> None:
         license: as Hugging Face names it; None: `mit` for the phantom's model, `other` where data has terms of its own.
 
     Raises:
-        ValueError: `out` exists, the scores are missing or not of this model, or a folder is not whole.
+        ValueError: `out` exists, the scores are missing or not of this model, or a folder is not whole, or its training
+            has not ended.
     """
     if out.exists():
         raise ValueError(f"{out} exists: name a new folder, or remove it first")
     scored = read(Scored, params)
     found, folder = scores(), Path(scored.model_folder)
+    if (folder / checkpoint.UNFINISHED).exists():
+        raise ValueError(
+            f"{folder}: its training has not ended: run it to its end, or remove {folder / checkpoint.UNFINISHED}"
+        )
     writer, model = checkpoint.load(folder)
     network.load(CLASSIFIER)  # the predicted labels of the scores are this one's, whatever lies in the model folder
     kind = {"system": name_of(writer), "prototypes": writer.has_prototypes}

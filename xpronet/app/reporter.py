@@ -16,7 +16,6 @@ from xpronet.app.radiograph import read_radiograph
 from xpronet.classifier import network
 from xpronet.classifier.thresholds import decide
 from xpronet.common.devices import choose
-from xpronet.common.unfinished import warn_of
 from xpronet.data.dataset import Batch, collate
 from xpronet.labels.conditions import CONDITIONS
 from xpronet.model import checkpoint
@@ -71,7 +70,7 @@ class Reporter:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> "Reporter":
-        """Of a model folder, with the classifier in it if there is one; a line in the log where its training goes on.
+        """Of a model folder, with the classifier in it if there is one.
 
         Raises:
             ValueError: no such folder, or another one; a file in it is missing, damaged or of other observations.
@@ -82,7 +81,6 @@ class Reporter:
             raise ValueError(
                 f"{folder}: {what}: name a model folder: `dvc repro` and `xpronet import-official` make one"
             )
-        warn_of(folder)
         model, card = checkpoint.load(folder)
         if card.conditions != CONDITIONS:
             raise ValueError(f"{folder}/model.json: its labels are {', '.join(card.conditions)}: other observations")

@@ -263,12 +263,12 @@ def _columns(names: Sequence[str]) -> str:
 def raise_all(where: str | Path, problems: list[str], *, help: str = "") -> None:
     """Raise one ValueError that names the problems of a file, a line each; do nothing where there is none.
 
-    Of many the first `LISTED` are named, and how many others there are; `help`: what to do where there are several.
+    Of many the first `LISTED` are named, and how many others there are; `help`: what to do.
     """
     if len(problems) == 1:
-        raise ValueError(f"{where}: {problems[0]}")
+        raise ValueError(f"{where}: {problems[0]}{help and f'; {help}'}")
     if problems:
         head = f"{where}: {len(problems):,} problems{help and f'; {help}'}"
         others = len(problems) - LISTED
-        more = [f"and {others:,} more: mend these first"] if others > 0 else []
+        more = [f"and {others:,} more"] if others > 0 else []
         raise ValueError("\n  ".join([head, *problems[:LISTED], *more]))

@@ -132,11 +132,11 @@ def filling(
     key: str,
     group: "Group",
     what: str,
-    whole: list[Pieces] | None = None,
+    later: list[Pieces] | None = None,
 ) -> Iterator[Filling]:
     """`Pieces` that the processes of a group compute, each its share of those that are left: whole after the block.
 
-    Then they are moved to their places, or join `whole`, for a stage that moves them at its end: DVC removes the
+    Then they are moved to their places, or join `later`, for a stage that moves them at its end: DVC removes the
     results of a stage that begins again.
 
     The first process alone writes: two machines that write to one page of a file in a folder that both see lose what
@@ -152,20 +152,21 @@ def filling(
     work = Filling(files, left, group)
     yield work
     work.end()
-    if files and whole is None:
+    if files and later is None:
         files.finish()
     elif files:
-        whole.append(files)
+        later.append(files)
     group.wait()
 
 
 def forget_unfinished(folder: str | Path) -> None:
     """Remove what killed runs have left below `folder`, for the end of a run, when every result is whole.
 
-    A stage whose results DVC then took from its run cache never came back for it.
+    A stage whose results DVC then took from its run cache never came back for it. `raw`, which is the user's, stays.
     """
-    for path in [*Path(folder).rglob(".*.unfinished*")]:
-        if path.is_dir():
+    name, own = ".*.unfinished*", [path for path in Path(folder).iterdir() if path.is_dir() and path.name != "raw"]
+    for path in [*Path(folder).glob(name), *(found for each in own for found in each.rglob(name))]:
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from _codecs import encode  # what Python 2's pickles make bytes with
 from collections.abc import Callable, Collection, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,8 +203,9 @@ def without_prefix(state: Mapping[str, Any], prefix: str, where: str | Path) -> 
 
 def misfits(state: Mapping[str, Any], wanted: Mapping[str, Tensor], name: Callable[[str], str] = str) -> list[str]:
     """What does not fit, a line each; PyTorch's own list stops at what is no tensor and has the module's names only."""
-    problems = [f"missing {name(key)}" for key in sorted(set(wanted) - set(state))]
-    problems += [f"unknown {name(key)}" for key in sorted(set(state) - set(wanted))]
+    missing = [f"missing {name(key)}" for key in sorted(set(wanted) - set(state))]
+    unknown = [f"unknown {name(key)}" for key in sorted(set(state) - set(wanted))]
+    problems = [line for pair in zip_longest(missing, unknown) for line in pair if line]  # what only has another name
     for key in sorted(set(wanted) & set(state)):
         if not isinstance(state[key], Tensor):
             problems.append(f"{name(key)} is no tensor but {type(state[key]).__name__}")

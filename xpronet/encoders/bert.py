@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xpronet.common.processes import ALONE, Group
 from xpronet.common.progress import track
-from xpronet.common.resumable import Pieces, filling
+from xpronet.common.resumable import filling
 from xpronet.common.weights import fingerprint
 
 if TYPE_CHECKING:
@@ -78,17 +78,15 @@ class BertEncoder:
             vectors[batch] = self._encode([ids[row] for row in batch])
         return vectors
 
-    def write(
-        self, path: str | Path, reports: Sequence[str], *, group: Group = ALONE, whole: list[Pieces] | None = None
-    ) -> None:
+    def write(self, path: str | Path, reports: Sequence[str], *, group: Group = ALONE) -> None:
         """Write what `embed` returns to a .npy file, bit for bit; a killed run goes on where it stopped.
 
-        The processes of the group share the batches, and the first one writes; `whole` as `filling` has it.
+        The processes of the group share the batches, and the first one writes.
         """
         ids, batches = self._batches(reports)
         what, shape = "encode reports", (len(ids), self.width)
         key = fingerprint(self.bert, self.batch_size, self.pool.__name__, ids)
-        with filling([path], [shape], pieces=len(batches), key=key, group=group, what=what, whole=whole) as work:
+        with filling([path], [shape], pieces=len(batches), key=key, group=group, what=what) as work:
             for piece in track(work.mine, what=what, unit="batches"):
                 work.put(piece, batches[piece], [self._encode([ids[row] for row in batches[piece]])])
 

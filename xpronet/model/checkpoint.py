@@ -2,8 +2,10 @@
 
 A folder holds `weights.safetensors` and `model.json`; nothing else is needed to generate. The image classifier, which
 says what prototypes a new image may query, lies in `classifier/` beside them where there is one. Nothing is unpickled.
+Until its training has ended there is a file `unfinished` too, which goes where the folder goes.
 """
 
+import logging
 import re
 import shutil
 import statistics
@@ -21,6 +23,10 @@ from xpronet.data.reports import Style, Vocabulary
 from xpronet.labels.conditions import CONDITIONS, Order, in_our_order
 from xpronet.model.system import System, name_of, system_class
 from xpronet.model.xpronet import XProNet
+
+UNFINISHED = "unfinished"  # the mark of a model folder whose weights are those of the best epoch so far
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,15 @@ class ModelCard:
         raise_all("model_folder", problems)
 
 
-def save(folder: str | Path, model: System, card: ModelCard, *, classifier: str | Path | None = None) -> None:
-    """Write the folder as a whole or not at all, with a copy of the classifier's."""
+def save(
+    folder: str | Path,
+    model: System,
+    card: ModelCard,
+    *,
+    classifier: str | Path | None = None,
+    unfinished: bool = False,
+) -> None:
+    """Write the folder as a whole or not at all, with a copy of the classifier's; `finish` ends what is unfinished."""
     with replacing(folder) as beside:
         beside.mkdir()
         if classifier:
@@ -63,10 +76,17 @@ def save(folder: str | Path, model: System, card: ModelCard, *, classifier: str 
         system = {"system": name_of(model), "sizes": asdict(model.config)}
         content = {**vars(card), "vocabulary": card.vocabulary.tokens, **system}
         write_json(beside / "model.json", content)
+        if unfinished:
+            (beside / UNFINISHED).touch()
+
+
+def finish(folder: str | Path) -> None:
+    """The training has ended."""
+    Path(folder, UNFINISHED).unlink(missing_ok=True)
 
 
 def load(folder: str | Path) -> tuple[System, ModelCard]:
-    """The model, in evaluation mode, and its card.
+    """The model, in evaluation mode, and its card; a line in the log where its training has not ended.
 
     Raises:
         ValueError: the folder is not a model folder, weights and sizes disagree, or its templates are of no words.
@@ -97,6 +117,12 @@ def load(folder: str | Path) -> tuple[System, ModelCard]:
     state = read_weights(folder / "weights.safetensors", again=again)
     load_exactly(model, state, where=folder)
     raise_all(folder, odd_templates(model))
+    if (folder / UNFINISHED).exists():
+        logger.warning(
+            "%s: its training has not ended, and these are the weights of its best epoch so far: `dvc repro`, or the "
+            "command that began it, goes on with it where it was begun",
+            folder,
+        )
     return model.eval(), card
 
 
@@ -173,7 +199,7 @@ def load_official(state_dict: Mapping[str, Tensor], *, gamma: int, heads: int) -
     `reorder_conditions` brings MIMIC-CXR's into ours (row 19).
 
     Raises:
-        ValueError: keys are missing, unknown or misshaped; all are listed under their published names.
+        ValueError: keys are missing, unknown or misshaped; they are listed under their published names.
     """
     state, unknown = {}, {}
     for key, tensor in without_prefix(state_dict, "module.", "published state dict").items():

@@ -25,7 +25,7 @@ def write_visual_features(
     device: torch.device,
     workers: int = 0,
     group: Group = ALONE,
-    whole: list[Pieces] | None = None,
+    later: list[Pieces] | None = None,
 ) -> None:
     """Write o^i and o^if, each (N, C_1) float32, to two .npy files: as pictured and mirrored left to right, if wanted.
 
@@ -37,7 +37,7 @@ def write_visual_features(
         paths: of o^i, and of o^if or no more.
         network: a torchvision ResNet; its head is taken off.
         group: the processes that share the batches; the first one writes.
-        whole: as `filling` has it.
+        later: as `filling` has it.
 
     Raises:
         ValueError: the network gives a study no numbers.
@@ -47,7 +47,7 @@ def write_visual_features(
     batches = in_order(len(dataset), batch_size)
     shapes = [(len(dataset), WIDTH[backbone])] * len(paths)
     key = _key(network, dataset, batch_size)
-    with filling(paths, shapes, pieces=len(batches), key=key, group=group, what="features", whole=whole) as work:
+    with filling(paths, shapes, pieces=len(batches), key=key, group=group, what="features", later=later) as work:
         loaded = batches_of(dataset, [batches[piece] for piece in work.mine], workers=workers)
         shown = track(loaded, what="features", unit="batches", total=len(work.mine))
         for piece, batch in zip(work.mine, shown, strict=True):

@@ -45,7 +45,7 @@ def read_studies(
         The studies, and how many images were left out for which reason, by split.
 
     Raises:
-        ValueError: files are missing, or rows are malformed, all of which are named; or no image is left.
+        ValueError: files are missing, or rows are malformed, which are named; or no image is left.
     """
     rows = _read_split(Path(split))
     excluded: Counter[str] = Counter()
