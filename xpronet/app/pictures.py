@@ -45,7 +45,8 @@ def figures(names: Sequence[str], *, split: str, labels: str, params: Path, out:
     title = f"{split.capitalize()} {reports.kind(own)}, from a good report of {names[0]} to a poor one by ROUGE-L"
     reports.side_by_side(out / "reports", f"{title}. Blue: the reference's words", names[:COLUMNS], examples)
     found = [intervals(table) for table in tables]
-    title = f"{len(own):,} {split} studies, {labels} labels; 95 % intervals are of other studies, not other trainings"
+    title = f"{number(len(own), 'study')} of {split}, {labels} labels; "
+    title += "95 % intervals are of other studies, not other trainings"
     said = [f"{out}/reports.png and .svg: reports of {', '.join(names[:COLUMNS])}"]
     swept = the_parameter(names)
     if swept:
