@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.conftest import ended
 from tests.made import pack_of
 from xpronet.common.shortage import explain
 from xpronet.data import dataset as module
@@ -282,14 +283,20 @@ def test_workers_that_cannot_start_are_one_line_with_the_key(pack, monkeypatch, 
         list(loader(StudyDataset(pack, VIEWS), batch_size=1, workers=2))
 
 
-def test_a_worker_that_is_told_to_end_does_so_a_little_later(monkeypatch):
-    """At once it would take the step along that the main process may finish; never, and who ends it waits for ever."""
-    monkeypatch.setattr(module, "GRACE", 1)
+@pytest.mark.parametrize(
+    ("grace", "told", "by"), [(1, [signal.SIGTERM], signal.SIGALRM), (60, [signal.SIGTERM] * 2, signal.SIGTERM)]
+)
+def test_a_worker_that_is_told_to_end_does_so_a_little_later_and_told_twice_at_once(monkeypatch, grace, told, by):
+    """At once it would take the step along that the main process may finish; never, and who ends it waits for ever.
+
+    The main process tells it twice: a loader that hangs would keep it from ending for the whole of the grace.
+    """
+    monkeypatch.setattr(module, "GRACE", grace)
     child = os.fork()
     if not child:
         module._leave_signals(0)
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for each in (signal.SIGINT, *told):
+            os.kill(os.getpid(), each)
         while True:
             time.sleep(0.01)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGALRM
+    assert ended(child, within=30) == -by

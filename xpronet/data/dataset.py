@@ -246,7 +246,13 @@ class _Loader(DataLoader):
 def _leave_signals(worker: int) -> None:
     """A scheduler sends its signal to all processes of a job: the main one decides what is still to be done.
 
-    A worker that is told to end does so much later, as the death of one would end the step or the save of the main one.
+    A worker that is told to end does so much later, as the death of one would end the step or the save of the main one;
+    told twice, as the main one does at its own end, it ends at once.
     """
+
+    def told(*_) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.alarm(GRACE)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGTERM, told)
