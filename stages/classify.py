@@ -46,7 +46,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
         key="classifier.batch_size",
     )
     labels = {split: read_labels("data/labels.csv", chosen) for split, chosen in splits.items()}
-    chosen = [study for study in studies if study.split != "train"]
+    chosen = of_split(studies, "val", "test")
 
     with states("classify", params, device) if group.first else nullcontext() as saved:
         fitted = fit(

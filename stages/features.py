@@ -61,7 +61,7 @@ def work(params: Params, device: torch.device, group: Group) -> str:
     if start is not None:
         network.load_state_dict(start, strict=False)  # all but the head
     train = of_split(studies, "train")
-    held_out = [study for study in studies if study.split != "train"]
+    held_out = of_split(studies, "val", "test")
     images: list[Pieces] = []
     for chosen, names in ((train, ("visual", "flipped")), (held_out, ("held_out",))):
         write_visual_features(

@@ -82,8 +82,9 @@ def require_every_split(studies: Sequence[Study], where: str, left_out: Mapping[
         )
 
 
-def of_split(studies: Sequence[Study], split: Split) -> list[Study]:
-    return [study for study in studies if study.split == split]
+def of_split(studies: Sequence[Study], *splits: Split) -> list[Study]:
+    """Those of one split or several, in their order."""
+    return [study for study in studies if study.split in splits]
 
 
 def section(study: Study, name: Literal["findings", "impression", "both"]) -> str:
